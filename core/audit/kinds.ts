@@ -1,0 +1,94 @@
+/**
+ * The kinds of audit row and what each tells. One table: the object writes by it, the outbox and the console read by it.
+ * Every member is JSON; no secret has a place here.
+ */
+import type { Level, Tier } from "../config.ts";
+import type { EndReason } from "../denial.ts";
+
+/** Who did it. */
+interface Who {
+  readonly by: { readonly kind: string; readonly id: string };
+  readonly reason?: string;
+}
+
+interface AgentFacts extends Who {
+  readonly agent: string;
+  readonly name: string;
+  readonly scope: string[];
+  readonly cap: number | null;
+}
+
+interface InvocationFacts {
+  readonly node: string;
+  readonly slug: string;
+  readonly instance: string;
+  readonly calls: number;
+  readonly errors: number;
+  readonly cost: number;
+  readonly firstAt: number;
+  readonly lastAt: number;
+}
+
+export type AuditBody = {
+  "user.enrolled": { readonly tier: Tier };
+  "user.tier_changed": Who & { readonly tier: Tier; readonly before: Tier };
+  "user.disabled": Who & { readonly sessions: number };
+  "user.enabled": Who;
+  "agent.registered": AgentFacts & { readonly thumbprint: string };
+  "agent.cap_changed": AgentFacts & { readonly before: number | null };
+  "agent.removed": AgentFacts & { readonly stopCount: number };
+  "agent.stopped": Who & { readonly agent: string; readonly stopCount: number; readonly nodes: number };
+  "session.opened": Who & {
+    readonly kind: "person" | "api" | "agent";
+    readonly client: string | null;
+    readonly scope: string[];
+    readonly cap: number | null;
+    readonly expires: number;
+    readonly ip: string | null;
+    readonly userAgent: string | null;
+  };
+  /** Its first call: what lists show of it. */
+  "session.used": { readonly slug: string; readonly instance: string };
+  "session.ended": Who & {
+    readonly why: EndReason;
+    readonly node: string;
+    readonly sockets: number;
+    readonly grants: number;
+  };
+  "grant.opened": Who & {
+    readonly node: string;
+    readonly how: "redeem" | "narrow";
+    readonly client: string;
+    readonly scope: string[];
+    readonly cap: number | null;
+    readonly audience: string | null;
+    readonly expires: number;
+  };
+  "grant.renewed": Who & { readonly node: string };
+  "grant.ended": Who & {
+    readonly why: EndReason;
+    readonly node: string;
+    readonly sockets: number;
+    readonly grants: number;
+  };
+  "cap.changed": Who & { readonly node: string; readonly cap: number; readonly before: number | null };
+  /** Counted calls of one node, entry, instance and minute. */
+  "calls.counted": InvocationFacts & { readonly minute: number };
+  /** One strict call, stream or socket. */
+  "call.settled": InvocationFacts & {
+    readonly id: string;
+    readonly kind: "http" | "stream" | "socket";
+    readonly level: Level;
+  };
+  "call.admitted": {
+    readonly id: string;
+    readonly node: string;
+    readonly slug: string;
+    readonly instance: string;
+    readonly cost: number;
+  };
+  "hold.expired": { readonly hold: string; readonly node: string; readonly cost: number };
+  "hold.refused": { readonly hold: string; readonly fault: string };
+};
+
+export type AuditKind = keyof AuditBody;

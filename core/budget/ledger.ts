@@ -1,0 +1,71 @@
+/**
+ * The ledger's decision: may this much be set aside at a node and every level above it? Integers only. A level is a cap
+ * in the tree user (a UTC day) → agent → session → grants → nodes; `settled` and `held` count the level's whole subtree.
+ *
+ *   settled + held + cost <= cap, at each level
+ */
+import type { Denial } from "../denial.ts";
+import type { EpochMs, Micros } from "../ids.ts";
+import { err, ok, type Result } from "../result.ts";
+
+/** One cap above a call, with what its subtree has used. */
+export interface Level {
+  /** A path, an agent's id, or the user's: shown in the denial, so that a caller knows which node binds. */
+  readonly id: string;
+  /** null: nothing is capped here. */
+  readonly cap: Micros | null;
+  readonly settled: Micros;
+  readonly held: Micros;
+}
+
+/**
+ * @param levels from the user down to the node
+ * @param cost the most that the call may cost, in micros
+ * @param earliestEnd when the first open hold anywhere in the way ends by itself
+ * @returns micros left at the binding level after the hold (null where nothing caps), or 402 `budget_exhausted` when no
+ *   settling of open holds can make room in any case, else 429 `budget_held`
+ */
+export function decideHold(
+  levels: readonly Level[],
+  cost: Micros,
+  earliestEnd: EpochMs | null,
+  now: EpochMs,
+): Result<Micros | null, Denial> {
+  for (const { id, cap, settled } of levels) {
+    if (cap !== null && settled + cost > cap) {
+      return err({ reason: "budget_exhausted", node: id, remaining: Math.max(0, cap - settled) as Micros, cost });
+    }
+  }
+  let remaining: number | null = null;
+  for (const { id, cap, settled, held } of levels) {
+    if (cap === null) continue;
+    const left = cap - settled - held - cost;
+    if (left < 0)
+      return err({
+        reason: "budget_held",
+        node: id,
+        retryAfterMs: Math.min(2_000, Math.max(1, (earliestEnd ?? now) - now)),
+      });
+    remaining = remaining === null ? left : Math.min(remaining, left);
+  }
+  return ok(remaining as Micros | null);
+}
+
+export type HoldOutcome = "settled" | "voided" | "expired";
+
+/** What a hold turns into. Settling with nothing reported, like expiring, charges all of it. */
+export function decideOutcome(
+  hold: { readonly amount: Micros; readonly outcome: HoldOutcome | null },
+  outcome: HoldOutcome,
+  actual: Micros | null,
+): Result<Micros, Denial> {
+  if (hold.outcome !== null) return err({ reason: "hold_mismatch", fault: hold.outcome });
+  if (outcome === "voided") return ok(0 as Micros);
+  const cost = actual ?? hold.amount;
+  return cost > hold.amount ? err({ reason: "hold_mismatch", fault: "too_much" }) : ok(cost);
+}
+
+/** UTC day number; the ledger only ever moves it forward. */
+export function dayOf(now: EpochMs): number {
+  return Math.floor(now / 86_400_000);
+}

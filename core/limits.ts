@@ -1,0 +1,71 @@
+/**
+ * Every bound on what others send, and every lifetime, in one place; the unit is in the name, the reason beside it.
+ * Tests try each at the edge value and one over. Nothing here is configuration: a deployment can only be stricter
+ * (`legate.config.ts` limits).
+ */
+
+// The token (DESIGN.md §3).
+export const TOKEN_LENGTH_MAX_BYTES = 4_096; // a header of more is an attack; counted before any HMAC
+export const ACTORS_MAX = 8; // deeper chains are a loop or an attack
+export const SEGMENTS_MAX = 12; // of a node path below its session, counted over the whole path before any HMAC
+export const BLOCKS_MAX = SEGMENTS_MAX; // each block is a segment
+export const BLOCK_NONCE_LENGTH = 12; // 72 random bits: two narrowings never share a node by accident
+export const SLUG_LENGTH_MAX = 64;
+export const INSTANCE_LENGTH_MAX = 64; // becomes part of a Durable Object's name, which ends at 1,024 bytes
+export const SCOPES_MAX = 64; // of one token; a longer list is a mistake
+export const SCOPE_LENGTH_MAX = 64;
+export const AGENTS_MAX = 64; // slugs that one block may name
+
+// Lifetimes.
+export const TOKEN_LIFE_MAX_SECONDS = 3_600; // a window in a grant; renewing is one asymmetric check
+export const COOKIE_LIFE_SECONDS = 43_200; // a working day
+export const DELEGATION_LIFE_MAX_SECONDS = 300; // Legate-Delegation lives in an agent's memory only
+export const FOREIGN_AUDIENCE_LIFE_MAX_SECONDS = 300; // a stop reaches those servers no later than this
+export const GRANT_LIFE_MIN_SECONDS = 60; // shorter grants are asked for by mistake; a block's exp may be shorter
+export const GRANT_LIFE_DEFAULT_SECONDS = 3_600;
+export const GRANT_LIFE_MAX_SECONDS = 86_400; // an agent that runs longer opens another session
+export const CLOCK_SKEW_SECONDS = 1; // hosts' clocks are assumed that close (docs/threats.md); an end has no skew at all
+export const ASSERTION_LIFE_MAX_SECONDS = 60; // RFC 7523 §3: short, because its jti is remembered that long
+export const ASSERTION_SKEW_SECONDS = 30; // clocks of agents' machines; our own tokens have none
+export const ENVELOPE_SLACK_MS = 2_000; // the way from the gate to the agent's object (DESIGN.md §2)
+export const ASK_LIFE_MS = 2_000; // an asked call counts as a live lease no longer than its envelope
+export const HOLD_LIFE_DEFAULT_MS = 600_000; // a call that has not settled by then is charged in full
+export const STREAM_LIFE_MS = 3_600_000; // no stream outlives its token's window
+export const IDEMPOTENCY_LIFE_MS = 86_400_000;
+export const OUTSIDE_DEADLINE_MS = 5_000; // for anything an object asks of another party
+export const BOOTSTRAP_LIFE_SECONDS = 86_400; // the first operator signs up on the day of the deployment
+
+// The tree below a session (DESIGN.md §3).
+export const LIVE_CHILDREN_MAX = 64;
+export const LIVE_NODES_SESSION_MAX = 1_000;
+export const LIVE_NODES_BELOW_MAX = 250;
+export const CONNECTIONS_SESSION_MAX = 1_000;
+export const IDEMPOTENCY_KEYS_SESSION_MAX = 10_000;
+export const AGENTS_USER_MAX = 200;
+export const SESSIONS_USER_MAX = 1_000; // open at one time
+
+// The isolate's memory of verified tokens.
+export const REMEMBERED_TOKENS_MAX = 2_000;
+export const REMEMBERED_TOKENS_SESSION_MAX = 64; // one session can't push everyone else out
+
+// What comes in.
+export const BODY_MAX_BYTES = 65_536;
+export const AGENT_BODY_MAX_BYTES = 1_048_576; // of a request to a protected agent; larger things go by reference
+export const JSON_DEPTH_MAX = 32;
+export const HEADER_VALUE_MAX_BYTES = 8_192;
+export const USERNAME_LENGTH_MAX = 64;
+export const PASSWORD_LENGTH_MIN = 8;
+export const PASSWORD_LENGTH_MAX = 256;
+export const REASON_LENGTH_MAX = 500;
+export const CLIENT_NAME_LENGTH_MAX = 100;
+export const USER_AGENT_LENGTH_MAX = 256;
+export const IDEMPOTENCY_KEY_LENGTH_MAX = 128;
+export const PAGE_ROWS_MAX = 100;
+export const PAGE_ROWS_DEFAULT = 25;
+
+// Towards D1.
+export const DELIVERY_BATCH_ROWS = 40; // each is two or three statements in one D1 batch
+export const DELIVERY_DELAY_MS = 250; // gathers a burst into one batch; an operator's list is that much behind
+
+// Sign-in (core/signin.ts).
+export const LOGIN_LIMITERS = 16; // fixed, so that strangers' names create no objects
