@@ -1,4 +1,203 @@
-// One per user. A shell: what it may do is the interface AuthorityRpc and nothing else.
-import { DurableObject } from "cloudflare:workers";
+/**
+ * SessionAuthority: one per user, named by the user's id. A shell: it makes the capabilities and hands each question to
+ * the one that answers it. Its public methods are those of `AuthorityRpc`; results are values, and nothing is thrown to
+ * the asker on purpose. Reached by RPC, or by requests that the edge built itself, never through a URL router.
+ */
+import { createHmac, randomBytes } from "node:crypto";
+import { migrate } from "drizzle-orm/durable-sqlite/migrator";
+import { Server } from "partyserver";
+import { decodeBase64url } from "../core/base64url.ts";
+import type { Tier } from "../core/config.ts";
+import type { Denial } from "../core/denial.ts";
+import type { AgentId, EpochSeconds, Micros, NodePath, UserId } from "../core/ids.ts";
+import { err, ok } from "../core/result.ts";
+import type { VerifiedToken } from "../core/token/verify.ts";
+import type * as rpc from "../core/wire/rpc.ts";
+import migrations from "../drizzle/authority/migrations/migrations.js";
+import { config } from "../legate.config.ts";
+import { Agents, type NewAgent } from "./authority/agents.ts";
+import { Alarms } from "./authority/alarms.ts";
+import { Audit } from "./authority/audit.ts";
+import { BudgetBook } from "./authority/budget-book.ts";
+import { Calls } from "./authority/calls.ts";
+import { Caps } from "./authority/caps.ts";
+import { Connections } from "./authority/connections.ts";
+import { Context } from "./authority/context.ts";
+import { Delivery } from "./authority/delivery.ts";
+import { Lines } from "./authority/line.ts";
+import { People } from "./authority/people.ts";
+import { Sessions } from "./authority/sessions.ts";
+import { Stopping } from "./authority/stopping.ts";
+import { Views } from "./authority/views.ts";
 
-export class SessionAuthority extends DurableObject<Env> {}
+const NOT_FOUND: Denial = { reason: "not_found" };
+
+export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
+  static override options = { hibernate: true };
+
+  readonly #context: Context;
+  readonly #people: People;
+  readonly #agents: Agents;
+  readonly #sessions: Sessions;
+  readonly #calls: Calls;
+  readonly #caps: Caps;
+  readonly #connections: Connections;
+  readonly #stopping: Stopping;
+  readonly #views: Views;
+  readonly #alarms: Alarms;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    const context = new Context({
+      user: ctx.id.name as UserId,
+      storage: ctx.storage,
+      config,
+      issuer: env.LEGATE_ISSUER,
+      random: (length) => randomBytes(length),
+      idMac: (text) =>
+        createHmac("sha256", decodeBase64url(env.LEGATE_ID_KEY) ?? "")
+          .update(text)
+          .digest(),
+    });
+    void ctx.blockConcurrencyWhile(() => migrate(context.db, migrations));
+    const bindings = env as unknown as Record<string, DurableObjectNamespace | undefined>;
+    const alarms = new Alarms(context, ctx.storage);
+    const audit = new Audit(context, alarms);
+    const book = new BudgetBook(context);
+    const people = new People(context, audit);
+    const lines = new Lines(context, people, alarms, book);
+    const agents = new Agents(context, people, audit, alarms, (user) => env.AUTHORITY.getByName(user));
+    const calls = new Calls({ context, lines, book, audit, alarms });
+    const agent = (slug: string, object: string): rpc.AgentSocketsRpc | null => {
+      const binding = config.agents.get(slug)?.binding;
+      const namespace = binding === undefined ? undefined : bindings[binding];
+      return (namespace?.getByName(object) ?? null) as unknown as rpc.AgentSocketsRpc | null;
+    };
+    const connections = new Connections({ context, lines, calls, book, audit, alarms, agent });
+    const stopping = new Stopping({ context, people, agents, lines, calls, connections, book, audit, alarms });
+    this.#context = context;
+    this.#people = people;
+    this.#agents = agents;
+    this.#alarms = alarms;
+    this.#calls = calls;
+    this.#connections = connections;
+    this.#stopping = stopping;
+    this.#sessions = new Sessions({ context, people, agents, lines, audit, alarms });
+    this.#views = new Views({ context, lines, connections, stopping, book });
+    this.#caps = new Caps({ context, lines, stopping, views: this.#views, audit });
+    const delivery = new Delivery(context, env.DB);
+    alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
+    alarms.define("holds", { where: "local", run: () => calls.expireHolds() });
+    alarms.define("expiry", { where: "local", run: () => stopping.expire() });
+    alarms.define("tallies", {
+      where: "local",
+      run: () => context.commit(() => calls.reportTallies(null, context.now())),
+    });
+    alarms.define("sweep", { where: "local", run: () => lines.sweep() });
+    alarms.define("fold", { where: "local", run: (session) => stopping.fold(session) });
+  }
+
+  override onAlarm(): Promise<void> {
+    return this.#alarms.onAlarm();
+  }
+
+  async enrol(person: rpc.Enrolment) {
+    return this.#people.enrol(person);
+  }
+  async person() {
+    return this.#people.person();
+  }
+  async setTier(tier: Tier, by: rpc.By) {
+    return this.#people.setTier(tier, by);
+  }
+  async registerAgent(agent: NewAgent) {
+    return this.#agents.register(agent);
+  }
+  async agents() {
+    return this.#agents.list();
+  }
+  async agent(id: AgentId) {
+    return this.#agents.agent(id);
+  }
+  async setAgentCap(id: AgentId, cap: Micros, by: rpc.By) {
+    return this.#agents.setCap(id, cap, by);
+  }
+  async removeAgent(id: AgentId, by: rpc.By) {
+    const stopped = await this.#stopping.stopAgent(id, by, true);
+    return stopped.ok ? ok(null) : stopped;
+  }
+  stopAgent(id: AgentId, by: rpc.By) {
+    return this.#stopping.stopAgent(id, by, false);
+  }
+  agentStopped({ agent, stopCount, why, by }: Parameters<rpc.AuthorityRpc["agentStopped"]>[0]) {
+    return this.#stopping.agentStopped(agent, stopCount, why, by);
+  }
+  authenticate(question: rpc.Authenticate) {
+    return this.#agents.authenticate(question);
+  }
+  async open(question: rpc.OpenSession) {
+    return this.#sessions.open(question);
+  }
+  async delegate(question: rpc.Delegate) {
+    return this.#sessions.delegate(question);
+  }
+  async renew(question: rpc.Renew) {
+    return this.#sessions.renew(question);
+  }
+  async check(token: VerifiedToken) {
+    const live = this.#calls.leash(token);
+    return live.ok ? this.#people.person() : live;
+  }
+  async leash(token: VerifiedToken) {
+    const leash = this.#calls.leash(token);
+    if (!leash.ok) return leash;
+    const { live, budget } = leash.value;
+    return ok({ budget, session: token.session, sessionExpires: live.session.expiresSeconds as EpochSeconds });
+  }
+  async introspect(token: VerifiedToken, audience: string) {
+    return this.#sessions.introspect(token, audience, (path, live, now) => this.#calls.budgetOf(path, live, now));
+  }
+  async admit(question: rpc.AdmitQuestion) {
+    return this.#calls.admit(question);
+  }
+  async settle(question: rpc.SettleQuestion) {
+    return this.#calls.settle(question);
+  }
+  async void(question: Parameters<rpc.AuthorityRpc["void"]>[0]): ReturnType<rpc.AuthorityRpc["void"]> {
+    return this.#calls.void(question);
+  }
+  async register(question: rpc.ConnectQuestion) {
+    return this.#connections.register(question);
+  }
+  async admitMessage(question: rpc.MessageQuestion) {
+    return this.#connections.admitMessage(question);
+  }
+  async disconnect(question: Parameters<rpc.AuthorityRpc["disconnect"]>[0]) {
+    return this.#connections.disconnect(question);
+  }
+  async setCap(question: Parameters<rpc.AuthorityRpc["setCap"]>[0]) {
+    return this.#caps.set(question);
+  }
+  revoke(question: rpc.EndQuestion) {
+    return this.#stopping.end(question);
+  }
+  terminate(question: rpc.EndQuestion) {
+    return this.#stopping.end(question);
+  }
+  stopUser({ by, wait }: { by: rpc.By; wait: boolean }) {
+    return this.#stopping.stopUser(by, "user_stopped", wait);
+  }
+  disable({ by, wait }: { by: rpc.By; wait: boolean }) {
+    return this.#stopping.stopUser(by, "user_disabled", wait);
+  }
+  async enable({ by }: { by: rpc.By }) {
+    return this.#people.enable(by);
+  }
+  async list() {
+    return this.#people.row() === undefined ? err(NOT_FOUND) : ok(this.#views.list());
+  }
+  async inspect(path: NodePath, reach: rpc.Reach) {
+    const reached = this.#context.decide(() => this.#stopping.requireReach(reach, path));
+    return reached.ok ? this.#views.inspect(path) : reached;
+  }
+}

@@ -1,0 +1,9 @@
+import { defineConfig } from "drizzle-kit";
+
+export default defineConfig({
+  dialect: "sqlite",
+  driver: "durable-sqlite",
+  schema: "./drizzle/authority/schema.ts",
+  out: "./drizzle/authority/migrations",
+  casing: "snake_case",
+});

@@ -1,0 +1,59 @@
+/**
+ * Raising and lowering caps. A person may do both, a token only lower what lies at or below its own node. A cap may fall
+ * below what is already committed: then nothing more is granted until that has sunk.
+ */
+import { eq } from "drizzle-orm";
+import type { Denial } from "../../core/denial.ts";
+import type { Micros, NodePath } from "../../core/ids.ts";
+import { err, ok, type Result } from "../../core/result.ts";
+import type { By, Idempotency, NodeView, Reach } from "../../core/wire/rpc.ts";
+import * as t from "../../drizzle/authority/schema.ts";
+import type { Audit } from "./audit.ts";
+import type { Context } from "./context.ts";
+import { once } from "./idempotency.ts";
+import type { Lines, NodeRow } from "./line.ts";
+import { whoOf } from "./people.ts";
+import type { Stopping } from "./stopping.ts";
+import type { Views } from "./views.ts";
+
+interface SetCap {
+  readonly path: NodePath;
+  readonly cap: Micros;
+  readonly by: By;
+  readonly reach: Reach;
+  readonly idempotency: Idempotency | null;
+}
+
+export class Caps {
+  readonly #context: Context;
+  readonly #lines: Lines;
+  readonly #stopping: Stopping;
+  readonly #views: Views;
+  readonly #audit: Audit;
+
+  constructor(parts: { context: Context; lines: Lines; stopping: Stopping; views: Views; audit: Audit }) {
+    this.#context = parts.context;
+    this.#lines = parts.lines;
+    this.#stopping = parts.stopping;
+    this.#views = parts.views;
+    this.#audit = parts.audit;
+  }
+
+  set({ path, cap, by, reach, idempotency }: SetCap): Result<NodeView, Denial> {
+    return this.#context.decide(() => {
+      const now = this.#context.now();
+      const reached = this.#stopping.requireReach(reach, path);
+      if (!reached.ok) return reached;
+      return once(this.#context, idempotency, now, () => {
+        const live = this.#lines.requireLivePath(path, now);
+        if (!live.ok) return live.denial.reason === "ended" ? live : err({ reason: "not_found" });
+        const before = live.value.caps.get(path) ?? null;
+        if (reach.kind === "node" && before !== null && cap > before) return err({ reason: "cookie_required" });
+        this.#context.db.update(t.nodes).set({ cap }).where(eq(t.nodes.path, path)).run();
+        this.#audit.append("cap.changed", live.value.session.id, { ...whoOf(by), node: path, cap, before }, now);
+        const row = this.#context.db.select().from(t.nodes).where(eq(t.nodes.path, path)).get() as NodeRow;
+        return ok(this.#views.node(row));
+      });
+    });
+  }
+}

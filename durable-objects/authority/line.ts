@@ -1,0 +1,342 @@
+/**
+ * The line of a node: its session, its grants, and everything that was narrowed between. `requireLive` answers whether
+ * every link of a verified token still lives here, and records nodes that were narrowed offline when it first hears of
+ * them (DESIGN.md §3). What the edge checked is checked again where the rows say more than the token.
+ */
+import { and, asc, count, eq, gt, inArray, lt, lte, min, or, sql, type Column, type SQL } from "drizzle-orm";
+import type { Denial, TokenFault } from "../../core/denial.ts";
+import {
+  lineOf,
+  parentOf,
+  sessionOf,
+  type EpochMs,
+  type EpochSeconds,
+  type Micros,
+  type NodePath,
+} from "../../core/ids.ts";
+import { LIVE_CHILDREN_MAX, LIVE_NODES_BELOW_MAX, LIVE_NODES_SESSION_MAX } from "../../core/limits.ts";
+import { err, ok, type Result } from "../../core/result.ts";
+import type { VerifiedToken } from "../../core/token/verify.ts";
+import * as t from "../../drizzle/authority/schema.ts";
+import type { Alarms } from "./alarms.ts";
+import type { BudgetBook } from "./budget-book.ts";
+import type { Context } from "./context.ts";
+import type { People, PersonRow } from "./people.ts";
+
+export type SessionRow = typeof t.sessions.$inferSelect;
+export type GrantRow = typeof t.grants.$inferSelect;
+export type NodeRow = typeof t.nodes.$inferSelect;
+
+export interface LiveLine {
+  readonly person: PersonRow;
+  readonly session: SessionRow;
+  /** The agent whose budget the session draws on. */
+  readonly agent: { readonly id: string; readonly cap: Micros } | null;
+  readonly caps: ReadonlyMap<string, Micros | null>;
+}
+
+/** SQL for "this path, or anything under it"; `/` is the character after `.`, so the index serves. */
+export function atOrBelow(column: Column, path: NodePath): SQL {
+  return or(eq(column, path), below(column, path)) as SQL;
+}
+function below(column: Column, path: NodePath): SQL {
+  return and(gt(column, `${path}.`), lt(column, `${path}/`)) as SQL;
+}
+
+function invalid(fault: TokenFault): Result<never, Denial> {
+  return err({ reason: "token_invalid", fault });
+}
+
+const SWEEP_PAUSE_MS = 30_000;
+
+export class Lines {
+  readonly #context: Context;
+  readonly #people: People;
+  readonly #alarms: Alarms;
+  readonly #book: BudgetBook;
+
+  constructor(context: Context, people: People, alarms: Alarms, book: BudgetBook) {
+    this.#context = context;
+    this.#people = people;
+    this.#alarms = alarms;
+    this.#book = book;
+  }
+
+  /**
+   * Everything of a verified token lives, and its nodes are recorded. Call inside a decision.
+   *
+   * @param audience that the token was verified for; null is Legate itself
+   */
+  requireLive(token: VerifiedToken, now: EpochMs, audience: string | null = null): Result<LiveLine, Denial> {
+    const rows = this.#rowsOf(token.node);
+    const live = this.#requireLiveRows(token.node, rows, now);
+    if (!live.ok) return live;
+    const grant = this.grantOf(token.grant);
+    if (grant === undefined || grant.audience !== audience) return invalid("unknown_node");
+    if (grant.expiresSeconds * 1000 <= now) return this.#expired(grant.path as NodePath, grant.expiresSeconds);
+    if (!isCovered(token, grant)) return invalid("claims");
+    for (const path of lineOf(token.grant)) {
+      if (rows.has(path)) continue;
+      if (!path.slice(path.lastIndexOf(".") + 1).startsWith("~")) return invalid("unknown_node");
+      const made = this.#record({ path, kind: "gate", content: null, cap: null, liveUntil: token.exp }, now);
+      if (!made.ok) return made;
+    }
+    const caps = new Map(live.value.caps);
+    for (const { path, content, exp, budget } of token.segments) {
+      const known = rows.get(path);
+      if (known === undefined) {
+        const made = this.#record({ path, kind: "narrowed", content, cap: budget, liveUntil: exp }, now);
+        if (!made.ok) return made;
+        caps.set(path, budget);
+      } else if (known.content !== content) return invalid("node_conflict");
+    }
+    this.#extend(token, rows);
+    return ok({ ...live.value, caps });
+  }
+
+  /** The same for a path whose nodes are all recorded: sockets, and what an operator names. */
+  requireLivePath(path: NodePath, now: EpochMs): Result<LiveLine, Denial> {
+    const rows = this.#rowsOf(path);
+    return rows.has(path) ? this.#requireLiveRows(path, rows, now) : invalid("unknown_node");
+  }
+
+  /** The recorded grant that a path rests on: itself, or the next one above (a `~<slug>` may hang from a narrowed node). */
+  grantOf(path: NodePath): GrantRow | undefined {
+    return this.#context.db
+      .select()
+      .from(t.grants)
+      .where(inArray(t.grants.path, lineOf(path)))
+      .orderBy(sql`length(${t.grants.path}) desc`)
+      .get();
+  }
+
+  /** A node of a session or grant that is being opened. Call inside a decision. */
+  insert(
+    node: { path: NodePath; kind: "session" | "grant"; cap: Micros | null; liveUntil: EpochSeconds },
+    now: EpochMs,
+  ): Result<null, Denial> {
+    return this.#record({ ...node, content: null }, now);
+  }
+
+  #rowsOf(path: NodePath): Map<string, NodeRow> {
+    const rows = this.#context.db
+      .select()
+      .from(t.nodes)
+      .where(inArray(t.nodes.path, lineOf(path)))
+      .all();
+    return new Map(rows.map((row) => [row.path, row]));
+  }
+
+  #requireLiveRows(path: NodePath, rows: ReadonlyMap<string, NodeRow>, now: EpochMs): Result<LiveLine, Denial> {
+    const person = this.#people.requireActive();
+    if (!person.ok) return person;
+    const { db } = this.#context;
+    const session = db
+      .select()
+      .from(t.sessions)
+      .where(eq(t.sessions.id, sessionOf(path)))
+      .get();
+    if (session === undefined) return invalid("unknown_node");
+    const stop = db
+      .select()
+      .from(t.stops)
+      .where(inArray(t.stops.path, lineOf(path)))
+      .orderBy(asc(t.stops.at))
+      .get();
+    if (stop !== undefined)
+      return err({ reason: "ended", node: stop.path as NodePath, why: stop.why, at: stop.at as EpochMs });
+    if (session.expiresSeconds * 1000 <= now) return this.#expired(session.id as NodePath, session.expiresSeconds);
+    let agent: LiveLine["agent"] = null;
+    if (session.clientId !== null) {
+      const row = db
+        .select({ id: t.agents.id, cap: t.agents.cap })
+        .from(t.agents)
+        .where(eq(t.agents.id, session.clientId))
+        .get();
+      agent = { id: session.clientId, cap: (row?.cap ?? 0) as Micros };
+    }
+    const caps = new Map([...rows].map(([at, row]) => [at, row.cap as Micros | null]));
+    return ok({ person: person.value, session, agent, caps });
+  }
+
+  #expired(node: NodePath, seconds: number): Result<never, Denial> {
+    return err({ reason: "ended", node, why: "expired", at: (seconds * 1000) as EpochMs });
+  }
+
+  #record(
+    node: {
+      path: NodePath;
+      kind: NodeRow["kind"];
+      content: string | null;
+      cap: Micros | null;
+      liveUntil: EpochSeconds;
+    },
+    now: EpochMs,
+  ): Result<null, Denial> {
+    const session = sessionOf(node.path);
+    if (node.kind !== "session") {
+      const room = this.#requireRoom(node.path, now);
+      if (!room.ok) return room;
+    }
+    this.#context.db
+      .insert(t.nodes)
+      .values({
+        path: node.path,
+        session,
+        kind: node.kind,
+        content: node.content,
+        cap: node.cap,
+        settled: 0,
+        day: 0,
+        settledDay: 0,
+        liveUntilSeconds: node.liveUntil,
+      })
+      .run();
+    if (node.kind === "narrowed" || node.kind === "gate") {
+      this.#alarms.schedule("sweep", "", Math.max(now + SWEEP_PAUSE_MS, (node.liveUntil + 1) * 1000) as EpochMs);
+    }
+    return ok(null);
+  }
+
+  /** Live nodes are bounded under one parent, below any node, and in all. */
+  #requireRoom(path: NodePath, now: EpochMs): Result<null, Denial> {
+    const seconds = Math.floor(now / 1000);
+    const above = lineOf(path).slice(0, -1);
+    for (const ancestor of above) {
+      const isSession = ancestor === above[0];
+      const limit = isSession ? LIVE_NODES_SESSION_MAX : LIVE_NODES_BELOW_MAX;
+      const full = this.#full(
+        and(below(t.nodes.path, ancestor), gt(t.nodes.liveUntilSeconds, seconds)) as SQL,
+        ancestor,
+        limit,
+        now,
+      );
+      if (full !== null) return full;
+    }
+    const parent = above.at(-1) as NodePath;
+    const children = and(
+      below(t.nodes.path, parent),
+      sql`instr(substr(${t.nodes.path}, ${parent.length + 2}), '.') = 0`,
+      gt(t.nodes.liveUntilSeconds, seconds),
+    ) as SQL;
+    return this.#full(children, parent, LIVE_CHILDREN_MAX, now) ?? ok(null);
+  }
+
+  #full(where: SQL, node: NodePath, limit: number, now: EpochMs): Result<never, Denial> | null {
+    const found = this.#context.db
+      .select({ n: count(), first: min(t.nodes.liveUntilSeconds) })
+      .from(t.nodes)
+      .where(where)
+      .get();
+    if (found === undefined || found.n < limit) return null;
+    return err({
+      reason: "delegation_limit",
+      node,
+      limit,
+      retryAfterMs: Math.max(1_000, (found.first ?? 0) * 1000 - now),
+    });
+  }
+
+  /** A renewed token keeps its nodes alive longer. */
+  #extend(token: VerifiedToken, rows: ReadonlyMap<string, NodeRow>): void {
+    const ends: [string, EpochSeconds][] = token.segments.map(({ path, exp }) => [path, exp]);
+    if (rows.get(token.grant)?.kind === "gate") ends.push([token.grant, token.exp]);
+    for (const [path, exp] of ends) {
+      const known = rows.get(path);
+      if (known === undefined || known.liveUntilSeconds >= exp) continue;
+      this.#context.db.update(t.nodes).set({ liveUntilSeconds: exp }).where(eq(t.nodes.path, path)).run();
+    }
+  }
+
+  /** Folds nodes whose last token has expired into their parents, leaves first; those with a cap or a mark keep their row. */
+  sweep(): void {
+    const { db } = this.#context;
+    const now = this.#context.now();
+    this.#context.commit(() => {
+      const seconds = Math.floor(now / 1000);
+      const stale = db
+        .select()
+        .from(t.nodes)
+        .where(
+          and(
+            lte(t.nodes.liveUntilSeconds, seconds),
+            inArray(t.nodes.kind, ["narrowed", "gate"]),
+            sql`${t.nodes.cap} is null`,
+          ),
+        )
+        .orderBy(sql`length(${t.nodes.path}) desc`)
+        .limit(500)
+        .all();
+      for (const node of stale) this.#fold(node);
+      const next = db
+        .select({ at: min(t.nodes.liveUntilSeconds) })
+        .from(t.nodes)
+        .where(and(inArray(t.nodes.kind, ["narrowed", "gate"]), gt(t.nodes.liveUntilSeconds, seconds)))
+        .get()?.at;
+      const more = stale.length === 500 ? now : (next ?? null) === null ? null : ((next as number) + 1) * 1000;
+      if (more !== null) this.#alarms.schedule("sweep", "", Math.max(now + SWEEP_PAUSE_MS, more) as EpochMs);
+    });
+  }
+
+  #fold(node: NodeRow): void {
+    const { db } = this.#context;
+    const path = node.path as NodePath;
+    const isUsed =
+      db.select({ n: count() }).from(t.nodes).where(below(t.nodes.path, path)).get()?.n !== 0 ||
+      db.select({ n: count() }).from(t.stops).where(eq(t.stops.path, path)).get()?.n !== 0 ||
+      db.select({ n: count() }).from(t.connections).where(eq(t.connections.path, path)).get()?.n !== 0 ||
+      db
+        .select({ id: t.holds.id })
+        .from(t.holds)
+        .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
+        .where(and(eq(t.holds.session, node.session), eq(t.holds.path, path), sql`${t.outcomes.holdId} is null`))
+        .get() !== undefined;
+    if (isUsed) return;
+    const parent = db
+      .select()
+      .from(t.nodes)
+      .where(eq(t.nodes.path, parentOf(path) as NodePath))
+      .get();
+    if (parent === undefined) return;
+    db.update(t.nodes)
+      .set(addSettled(parent, node.settled, node.settledDay, node.day))
+      .where(eq(t.nodes.path, parent.path))
+      .run();
+    db.delete(t.nodes).where(eq(t.nodes.path, path)).run();
+    this.#context.afterCommit(() => this.#book.forget(path));
+  }
+
+  /** Rows whose path is at or below one; for views and stops. */
+  nodesAtOrBelow(path: NodePath): NodeRow[] {
+    return this.#context.db
+      .select()
+      .from(t.nodes)
+      .where(atOrBelow(t.nodes.path, path))
+      .orderBy(asc(t.nodes.path))
+      .all();
+  }
+}
+
+/** A row's totals with one more amount of a day in them. A later day replaces an earlier day's share. */
+export function addSettled(
+  row: { settled: number; day: number; settledDay: number },
+  cost: number,
+  costOfDay: number,
+  day: number,
+): { settled: number; day: number; settledDay: number } {
+  const settled = row.settled + cost;
+  if (day > row.day) return { settled, day, settledDay: costOfDay };
+  return { settled, day: row.day, settledDay: row.settledDay + (day === row.day ? costOfDay : 0) };
+}
+
+/** The claims say no more than the row: the edge minted them from it. */
+function isCovered(token: VerifiedToken, grant: GrantRow): boolean {
+  const scope = new Set(grant.scope);
+  for (const name of token.scope) if (!scope.has(name)) return false;
+  if (
+    grant.agents !== null &&
+    (token.agents === null || ![...token.agents].every((slug) => grant.agents?.includes(slug)))
+  )
+    return false;
+  return grant.actors.every((link, i) => token.actors[i]?.sub === link.sub && token.actors[i]?.proven === link.proven);
+}

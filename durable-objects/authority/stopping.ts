@@ -1,0 +1,315 @@
+/**
+ * Ending things. The mark is durable first, and everything below it is dead with it: admission looks for marks along the
+ * whole line. Then sockets are closed and the fence is waited for. What could not be reached is pending, and the alarm's.
+ */
+import { and, count, eq, gt, inArray, isNull, lte, max, min, ne, sql } from "drizzle-orm";
+import { dayOf } from "../../core/budget/ledger.ts";
+import type { Denial, EndReason } from "../../core/denial.ts";
+import { isAtOrBelow, lineOf, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
+import { err, ok, type Result } from "../../core/result.ts";
+import { closeCodeOf } from "../../core/wire/frames.ts";
+import type { By, EndQuestion, Reach, StopReport } from "../../core/wire/rpc.ts";
+import * as t from "../../drizzle/authority/schema.ts";
+import type { Agents } from "./agents.ts";
+import type { Alarms } from "./alarms.ts";
+import type { Audit } from "./audit.ts";
+import type { BudgetBook } from "./budget-book.ts";
+import type { Calls } from "./calls.ts";
+import type { Connections } from "./connections.ts";
+import type { Context } from "./context.ts";
+import { once } from "./idempotency.ts";
+import { addSettled, atOrBelow, type Lines } from "./line.ts";
+import { whoOf, type People } from "./people.ts";
+
+type StopRow = typeof t.stops.$inferSelect;
+
+const FOLD_DELAY_MS = 3_600_000; // an hour in which operators can still look at what a session did
+const LEGATE: By = { kind: "legate", id: "legate", reason: null };
+
+export class Stopping {
+  readonly #context: Context;
+  readonly #people: People;
+  readonly #agents: Agents;
+  readonly #lines: Lines;
+  readonly #calls: Calls;
+  readonly #connections: Connections;
+  readonly #book: BudgetBook;
+  readonly #audit: Audit;
+  readonly #alarms: Alarms;
+
+  constructor(parts: {
+    context: Context;
+    people: People;
+    agents: Agents;
+    lines: Lines;
+    calls: Calls;
+    connections: Connections;
+    book: BudgetBook;
+    audit: Audit;
+    alarms: Alarms;
+  }) {
+    this.#context = parts.context;
+    this.#people = parts.people;
+    this.#agents = parts.agents;
+    this.#lines = parts.lines;
+    this.#calls = parts.calls;
+    this.#connections = parts.connections;
+    this.#book = parts.book;
+    this.#audit = parts.audit;
+    this.#alarms = parts.alarms;
+  }
+
+  /** Ends a session, a grant or a node, and answers with what came of it. Over already: `already_ended` with the report. */
+  async end(question: EndQuestion): Promise<Result<StopReport, Denial>> {
+    const { path, why, by } = question;
+    const marked = this.#context.decide(() => {
+      const now = this.#context.now();
+      const reached = this.#requireReach(question.reach, path, now);
+      if (!reached.ok) return reached;
+      return once(this.#context, question.idempotency, now, () => {
+        const over = this.stopOf(path);
+        if (over !== undefined) return err({ reason: "already_ended", report: this.report(over, path) });
+        return this.#mark(path, why, by, now) === null ? err({ reason: "not_found" }) : ok(path);
+      });
+    });
+    if (!marked.ok) return marked;
+    await this.#finish([path], question.wait);
+    return ok(this.report(this.stopOf(path) as StopRow, path));
+  }
+
+  /** Whoever asks may end, read or lower this path: a person theirs, an operator any, a token its own node and below. */
+  #requireReach(reach: Reach, path: NodePath, now: EpochMs): Result<null, Denial> {
+    if (reach.kind !== "node") return ok(null);
+    if (!isAtOrBelow(path, reach.token.node)) return err({ reason: "not_found" });
+    const live = this.#lines.requireLive(reach.token, now);
+    return live.ok ? ok(null) : live;
+  }
+
+  /** For other capabilities that read or lower on someone's behalf. Call inside a decision. */
+  requireReach(reach: Reach, path: NodePath): Result<null, Denial> {
+    return this.#requireReach(reach, path, this.#context.now());
+  }
+
+  /** Ends every open session of the person. */
+  async stopUser(
+    by: By,
+    why: "user_stopped" | "user_disabled",
+    wait: boolean,
+  ): Promise<Result<{ sessions: number }, Denial>> {
+    const ended = this.#context.decide(() => {
+      if (this.#people.row() === undefined) return err({ reason: "not_found" });
+      const now = this.#context.now();
+      if (why === "user_disabled") this.#people.markDisabled();
+      const paths = this.#openSessions().filter((path) => this.#mark(path, why, by, now) !== null);
+      if (why === "user_disabled") {
+        this.#audit.append("user.disabled", null, { ...whoOf(by), sessions: paths.length }, now);
+        // What the person's agents run for others ends too: their owner can no longer answer for them.
+        for (const id of this.#agents.activeIds())
+          this.#stopAgentHere(id, "agent_stopped", by, this.#agents.raiseStopCount(id, false, by) ?? 0, now);
+      }
+      return ok(paths);
+    });
+    if (!ended.ok) return ended;
+    await this.#finish(ended.value, wait);
+    if (why === "user_disabled") await Promise.all(this.#agents.activeIds().map((id) => this.#agents.pushAll(id)));
+    return ok({ sessions: ended.value.length });
+  }
+
+  /** The owner's side: raises the count, ends what runs here, pushes to everyone noted. */
+  async stopAgent(id: AgentId, by: By, remove: boolean): Promise<Result<{ pendingUsers: number }, Denial>> {
+    const ended = this.#context.decide(() => {
+      const now = this.#context.now();
+      const stopCount = this.#agents.raiseStopCount(id, remove, by);
+      if (stopCount === null) return err({ reason: "not_found" });
+      return ok(this.#stopAgentHere(id, remove ? "agent_deleted" : "agent_stopped", by, stopCount, now));
+    });
+    if (!ended.ok) return ended;
+    await this.#finish(ended.value, false);
+    return ok({ pendingUsers: await this.#agents.pushAll(id) });
+  }
+
+  /** The other side: told by the agent's owner's object. */
+  async agentStopped(id: AgentId, stopCount: number, why: EndReason, by: By): Promise<Result<null, Denial>> {
+    const ended = this.#context.decide(() => {
+      const now = this.#context.now();
+      this.#agents.tell(id, stopCount, now);
+      return ok(this.#stopAgentHere(id, why, by, stopCount, now));
+    });
+    if (!ended.ok) return ended;
+    await this.#finish(ended.value, false);
+    return ok(null);
+  }
+
+  #stopAgentHere(id: AgentId, why: EndReason, by: By, stopCount: number, now: EpochMs): NodePath[] {
+    const { db } = this.#context;
+    const seconds = Math.floor(now / 1000);
+    const own = db
+      .select({ path: t.grants.path })
+      .from(t.grants)
+      .where(and(eq(t.grants.clientId, id), gt(t.grants.expiresSeconds, seconds)))
+      .all();
+    const paths = own
+      .map(({ path }) => path as NodePath)
+      .filter((path) => this.stopOf(path) === undefined && this.#mark(path, why, by, now) !== null);
+    this.#audit.append("agent.stopped", null, { ...whoOf(by), agent: id, stopCount, nodes: paths.length }, now);
+    return paths;
+  }
+
+  #openSessions(): NodePath[] {
+    return this.#context.db
+      .select({ id: t.sessions.id })
+      .from(t.sessions)
+      .where(isNull(t.sessions.endedAt))
+      .all()
+      .map(({ id }) => id as NodePath);
+  }
+
+  /** The mark that covers a path: its own, or the first one above it. */
+  stopOf(path: NodePath): StopRow | undefined {
+    return this.#context.db
+      .select()
+      .from(t.stops)
+      .where(inArray(t.stops.path, lineOf(path)))
+      .orderBy(sql`length(${t.stops.path})`)
+      .get();
+  }
+
+  /** The durable mark, with all that is written beside it. Call inside a decision. @returns null where there is no such node */
+  #mark(path: NodePath, why: EndReason, by: By, now: EpochMs): StopRow | null {
+    const { db } = this.#context;
+    const session = sessionOf(path);
+    const isSession = path === (session as string);
+    if (db.select({ path: t.nodes.path }).from(t.nodes).where(eq(t.nodes.path, path)).get() === undefined) return null;
+    const sockets = this.#connections.markBelow(path, closeCodeOf(why));
+    const grants =
+      db
+        .select({ n: count() })
+        .from(t.grants)
+        .where(and(atOrBelow(t.grants.path, path), ne(t.grants.path, path)))
+        .get()?.n ?? 0;
+    const stop: StopRow = {
+      path,
+      session,
+      at: now,
+      why,
+      byKind: by.kind,
+      byId: by.id,
+      note: by.reason,
+      fenceAt: this.#fence(path, now),
+      sockets,
+      grants,
+    };
+    db.insert(t.stops).values(stop).run();
+    if (isSession) {
+      db.update(t.sessions).set({ endedAt: now }).where(eq(t.sessions.id, session)).run();
+      this.#calls.reportTallies(session, now);
+      this.#alarms.schedule("fold", session, (now + FOLD_DELAY_MS) as EpochMs);
+    }
+    this.#audit.append(
+      isSession ? "session.ended" : "grant.ended",
+      session,
+      { ...whoOf(by), why, node: path, sockets, grants },
+      now,
+    );
+    return stop;
+  }
+
+  /** An asked call counts as a live lease until it is reported or its envelope must have ended. */
+  #fence(path: NodePath, now: EpochMs): EpochMs {
+    const last = this.#context.db
+      .select({ at: max(t.holds.envelopeEnds) })
+      .from(t.holds)
+      .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
+      .where(and(atOrBelow(t.holds.path, path), isNull(t.outcomes.holdId)))
+      .get()?.at;
+    return Math.max(now, last ?? 0) as EpochMs;
+  }
+
+  /** After the commit: closes sockets, and waits for the fence by timer where asked to. */
+  async #finish(paths: readonly NodePath[], wait: boolean): Promise<void> {
+    await this.#connections.closeNow();
+    if (!wait) return;
+    const last = Math.max(0, ...paths.map((path) => this.stopOf(path)?.fenceAt ?? 0));
+    const left = last - this.#context.now();
+    if (left > 0) await new Promise((resolve) => setTimeout(resolve, left));
+  }
+
+  report(stop: StopRow, path: NodePath): StopReport {
+    const at = stop.path as NodePath;
+    const pending = this.#connections.pendingBelow(at);
+    const running = this.#context.db
+      .select({ n: count(), deadline: max(t.holds.deadline) })
+      .from(t.holds)
+      .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
+      .where(and(atOrBelow(t.holds.path, at), isNull(t.outcomes.holdId)))
+      .get();
+    const passed = stop.fenceAt <= this.#context.now();
+    return {
+      path,
+      session: sessionOf(path),
+      state: passed && pending === 0 ? "terminal" : "pending",
+      endedAt: stop.at as EpochMs,
+      why: stop.why,
+      by: { kind: stop.byKind, id: stop.byId, reason: stop.note },
+      fence: { at: stop.fenceAt as EpochMs, passed },
+      sockets: { closed: stop.sockets - Math.min(pending, stop.sockets), pending },
+      calls: { running: running?.n ?? 0, deadline: (running?.deadline ?? null) as EpochMs | null },
+      grants: stop.grants,
+    };
+  }
+
+  /** The alarm's work: sessions whose time is over end like any other, and sockets whose window is. */
+  expire(): void {
+    this.#context.commit(() => {
+      const now = this.#context.now();
+      const { db } = this.#context;
+      const late = db
+        .select({ id: t.sessions.id })
+        .from(t.sessions)
+        .where(and(isNull(t.sessions.endedAt), lte(t.sessions.expiresSeconds, Math.floor(now / 1000))))
+        .limit(200)
+        .all();
+      for (const { id } of late) this.#mark(id as NodePath, "expired", LEGATE, now);
+      const nextSession =
+        db
+          .select({ at: min(t.sessions.expiresSeconds) })
+          .from(t.sessions)
+          .where(isNull(t.sessions.endedAt))
+          .get()?.at ?? null;
+      const times = [this.#connections.expire(now), nextSession === null ? null : nextSession * 1000].filter(
+        (at) => at !== null,
+      );
+      if (times.length > 0) this.#alarms.schedule("expiry", "", Math.max(now + 100, Math.min(...times)) as EpochMs);
+    });
+  }
+
+  /** Adds an ended session's amounts to its agent's or the person's row and lets go of its tree. */
+  fold(session: string): void {
+    this.#context.commit(() => {
+      const now = this.#context.now();
+      this.#book.today(now);
+      const { db } = this.#context;
+      const row = db.select().from(t.sessions).where(eq(t.sessions.id, session)).get();
+      if (row === undefined || row.folded) return;
+      const path = session as NodePath;
+      if (this.report(this.stopOf(path) as StopRow, path).calls.running > 0 || this.#connections.openBelow(path) > 0) {
+        return this.#alarms.schedule("fold", session, (now + FOLD_DELAY_MS) as EpochMs);
+      }
+      const table = row.clientId === null ? t.user : t.agents;
+      const into =
+        row.clientId === null
+          ? db.select().from(t.user).get()
+          : db.select().from(t.agents).where(eq(t.agents.id, row.clientId)).get();
+      let totals = into ?? { settled: 0, day: 0, settledDay: 0 };
+      const nodes = this.#lines.nodesAtOrBelow(path);
+      for (const node of nodes)
+        totals = { ...totals, ...addSettled(totals, node.settled, node.settledDay, Math.min(node.day, dayOf(now))) };
+      const { settled, day, settledDay } = totals;
+      if (into !== undefined) db.update(table).set({ settled, day, settledDay }).where(eq(table.id, into.id)).run();
+      db.delete(t.nodes).where(eq(t.nodes.session, session)).run();
+      db.delete(t.grants).where(eq(t.grants.session, session)).run();
+      db.update(t.sessions).set({ folded: true }).where(eq(t.sessions.id, session)).run();
+      this.#context.afterCommit(() => nodes.forEach((node) => this.#book.forget(node.path as NodePath)));
+    });
+  }
+}
