@@ -1,9 +1,7 @@
 // The agents' Worker: three agents that Legate protects. It has no address of its own.
-import { Agent } from "agents";
-
-export class Planner extends Agent<AgentsEnv> {}
-export class Researcher extends Agent<AgentsEnv> {}
-export class Catalog extends Agent<AgentsEnv> {}
+export { Catalog } from "./catalog.ts";
+export { Planner } from "./planner.ts";
+export { Researcher } from "./researcher.ts";
 
 export default {
   fetch: () => new Response("Not found", { status: 404 }),

@@ -8,6 +8,7 @@ export const dim = style(2);
 export const red = style(31);
 export const green = style(32);
 export const yellow = style(33);
+export const cyan = style(36);
 
 export const say = (line = "") => process.stdout.write(`${line}\n`);
 export const step = (text) => say(`${dim("·")} ${text}`);
