@@ -1,15 +1,34 @@
-// The edge Worker: wiring only. It answers /healthz and re-exports the classes that the platform looks up by name;
-// no decision about a call is made in this file.
-import { WorkerEntrypoint } from "cloudflare:workers";
+// The edge Worker: wiring only. It re-exports the classes that the platform looks up by name, and answers every request
+// through serve.ts; no decision about a call is made in this file, and nothing is thrown out of it.
+import { edgeOf, type Edge } from "./env.ts";
+import { denied } from "./respond.ts";
+import { serve } from "./serve.ts";
 
 export { LoginLimiter } from "../durable-objects/login-limiter.ts";
 export { SessionAuthority } from "../durable-objects/session-authority.ts";
+export { Operator } from "./admin/operator.ts";
+export { Authority } from "./rpc.ts";
 
-export class Authority extends WorkerEntrypoint<Env> {}
+const FAILED = { shape: "legate", resourceMetadata: null } as const;
+
+/** A secret that is weak or missing refuses everything; the log says which one, and what to do, without its value. */
+async function configured(env: Env): Promise<Edge | null> {
+  try {
+    return await edgeOf(env);
+  } catch (mistake) {
+    // oxlint-disable-next-line no-console -- the operator's only sign of it; env.ts writes these sentences itself
+    console.error(`Legate refuses to serve: ${mistake instanceof Error ? mistake.message : "unknown reason"}`);
+    return null;
+  }
+}
 
 export default {
-  fetch(request) {
-    if (new URL(request.url).pathname === "/healthz") return Response.json({ status: "ok" });
-    return Response.json({ success: false, error: "There is nothing here.", code: "not_found" }, { status: 404 });
+  async fetch(request, env, ctx) {
+    try {
+      const edge = await configured(env);
+      return edge === null ? denied({ reason: "internal" }, FAILED) : await serve(request, edge, ctx);
+    } catch {
+      return denied({ reason: "internal" }, FAILED);
+    }
   },
 } satisfies ExportedHandler<Env>;
