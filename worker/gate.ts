@@ -166,6 +166,12 @@ async function forward(admitted: Admitted): Promise<Answer> {
       ? err({ reason: "body_too_large", limitBytes: AGENT_BODY_MAX_BYTES })
       : err({ reason: "agent_unavailable", slug: entry.slug, cause: "unreachable" });
   }
+  if (body?.overflowed() === true) {
+    // What the agent makes of half a body is no answer to this request.
+    settle(open, null, true);
+    call.ctx.waitUntil(answer.body?.cancel().catch(() => undefined) ?? Promise.resolve());
+    return err({ reason: "body_too_large", limitBytes: AGENT_BODY_MAX_BYTES });
+  }
   return answered(answer, admitted);
 }
 

@@ -387,6 +387,17 @@ test("a body over 1 MiB, with its length and without", async () => {
   expect([fits.status, await fits.text()]).toEqual([200, "1048576"]);
   const over = await send(eager, "/agents/open", { method: "POST", body: stream(1_048_577), ...bearer(token) });
   expect([over.status, (await over.json<{ code: string }>()).code]).toEqual([413, "body_too_large"]);
+  const unmoved = edgeWith({
+    open: {
+      serve: async (request) =>
+        request.text().then(
+          () => new Response("all of it"),
+          () => new Response("half"),
+        ),
+    },
+  });
+  const half = await send(unmoved, "/agents/open", { method: "POST", body: stream(1_048_577), ...bearer(token) });
+  expect(half.status).toBe(413);
 });
 
 test("nothing but the gate answers under /agents", async () => {

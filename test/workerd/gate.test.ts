@@ -6,7 +6,6 @@ import { toEpochSeconds, type EpochMs } from "../../core/ids.ts";
 import { serve } from "../../worker/serve.ts";
 import {
   HOST,
-  UPGRADE,
   bearer,
   budgetOf,
   edge,
@@ -19,24 +18,9 @@ import {
   open,
   secondsFromNow,
   send,
+  watched,
   withCookie,
-  type TestAgent,
 } from "../support/workerd/gate.ts";
-
-/** One agent that keeps the requests it is sent. */
-function watched(entry: TestAgent["entry"] = {}, answer: () => Response = () => new Response("served")) {
-  const seen: { request: Request; object: string }[] = [];
-  const gate = edgeWith({
-    seen: { entry, serve: (request, object) => (seen.push({ request, object }), answer()) },
-    other: {},
-  });
-  const last = () => {
-    const found = seen.at(-1);
-    if (found === undefined) throw new Error("the agent was not called");
-    return found;
-  };
-  return { gate, seen, last };
-}
 
 describe("what the agent is told", () => {
   test("who calls, on whose behalf, through whom, and what is left, signed", async () => {
@@ -180,6 +164,34 @@ describe("Legate-Delegation", () => {
     expect((await send(gate, "/agents/seen/inner", bearer(delegation))).status).toBe(401);
   });
 
+  test("it reaches what the entry calls, and what those call; the agent itself calls its own `calls` alone", async () => {
+    const seen = new Map<string, Request>();
+    const serveAs = (slug: string) => ({ serve: (request: Request) => (seen.set(slug, request), new Response("ok")) });
+    const gate = edgeWith({
+      first: { entry: { calls: ["second"] }, ...serveAs("first") },
+      second: { entry: { calls: ["third"] }, ...serveAs("second") },
+      third: serveAs("third"),
+    });
+    const { token, person } = await open();
+    const delegationOf = (slug: string) => seen.get(slug)?.headers.get("legate-delegation") ?? "";
+    await send(gate, "/agents/first", bearer(token));
+    const early = await send(gate, "/agents/third", bearer(delegationOf("first")));
+    expect([early.status, (await early.json<{ code: string }>()).code]).toEqual([403, "agent_not_allowed"]);
+    const hidden = await narrow(delegationOf("first"), { act: "helper" });
+    expect((await send(gate, "/agents/third", bearer(hidden))).status).toBe(403);
+    expect((await send(gate, "/agents/second", bearer(delegationOf("first")))).status).toBe(200);
+    expect((await send(gate, "/agents/third", bearer(delegationOf("second")))).status).toBe(200);
+    expect((await identityOf(seen.get("third") as Request)).actors.map(({ sub }) => sub)).toEqual([
+      `${edge.issuer}/agents/first`,
+      `${edge.issuer}/agents/second`,
+    ]);
+    const less = await narrow(token, { agents: ["first", "second"] });
+    await send(gate, "/agents/first", bearer(less));
+    await send(gate, "/agents/second", bearer(delegationOf("first")));
+    expect(delegationOf("second")).toBe("");
+    expect(person.id).toBe((await identityOf(seen.get("second") as Request)).subject);
+  });
+
   test("never longer than the caller's token", async () => {
     const { gate, last } = watched({ calls: ["other"] });
     const exp = secondsFromNow(20);
@@ -270,130 +282,5 @@ describe("what a call costs", () => {
       agent: "seen",
     });
     expect(await budgetOf(given)).toEqual({ settled: 7, held: 0 });
-  });
-});
-
-describe("streams", () => {
-  const encode = (text: string) => new TextEncoder().encode(text);
-
-  test("the first event is out before the last is written, and the cost is settled at the end", async () => {
-    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-    const producer = writable.getWriter();
-    const headers = { "content-type": "text/event-stream", "legate-cost": "30" };
-    const { gate, last } = watched(
-      { transport: "sse", cost: { most: 100 } },
-      () => new Response(readable, { headers }),
-    );
-    const given = await open();
-    const ctx = createExecutionContext();
-    const accept = { accept: "text/event-stream" };
-    const answer = await serve(new Request(`${HOST}/agents/seen`, bearer(given.token, accept)), gate, ctx);
-    expect(answer.headers.get("content-type")).toBe("text/event-stream");
-    expect(await identityOf(last().request)).toMatchObject({ level: "strict" });
-    const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
-    const first = reader.read();
-    await producer.write(encode("data: 1\n\n"));
-    expect(new TextDecoder().decode((await first).value)).toBe("data: 1\n\n");
-    expect(await budgetOf(given)).toEqual({ settled: 0, held: 100 });
-    const second = reader.read();
-    await producer.write(encode("data: 2\n\n"));
-    expect(new TextDecoder().decode((await second).value)).toBe("data: 2\n\n");
-    const finished = reader.read();
-    await producer.close();
-    expect((await finished).done).toBe(true);
-    await waitOnExecutionContext(ctx);
-    expect(await budgetOf(given)).toEqual({ settled: 30, held: 0 });
-  });
-
-  test("a client that leaves: settled, and the agent's stream is cancelled", async () => {
-    let cancelled = false;
-    const endless = () =>
-      new Response(
-        new ReadableStream({
-          pull: (controller) => controller.enqueue(encode("data: tick\n\n")),
-          cancel: () => void (cancelled = true),
-        }),
-      );
-    const { gate } = watched({ cost: { most: 100 } }, endless);
-    const given = await open();
-    const ctx = createExecutionContext();
-    const answer = await serve(new Request(`${HOST}/agents/seen`, bearer(given.token)), gate, ctx);
-    const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
-    await reader.read();
-    await reader.cancel();
-    await waitOnExecutionContext(ctx);
-    expect(cancelled).toBe(true);
-    expect(await budgetOf(given)).toEqual({ settled: 100, held: 0 });
-  });
-
-  test("a stream that breaks off is settled too", async () => {
-    const broken = () =>
-      new Response(
-        new ReadableStream({
-          start: (controller) => controller.enqueue(encode("data: 1\n\n")),
-          pull: (controller) => controller.error(new Error("gone")),
-        }),
-        { headers: { "legate-cost": "9" } },
-      );
-    const { gate } = watched({ cost: { most: 100 } }, broken);
-    const given = await open();
-    const ctx = createExecutionContext();
-    const answer = await serve(new Request(`${HOST}/agents/seen`, bearer(given.token)), gate, ctx);
-    await answer.text().catch(() => undefined);
-    await waitOnExecutionContext(ctx);
-    expect(await budgetOf(given)).toEqual({ settled: 9, held: 0 });
-  });
-});
-
-describe("sockets", () => {
-  const echo = () => {
-    const [client, server] = Object.values(new WebSocketPair()) as [WebSocket, WebSocket];
-    server.accept();
-    server.addEventListener("message", ({ data }) => server.send(`echo ${String(data)}`));
-    const headers = { "sec-websocket-protocol": "evil", "set-cookie": "a=b", "legate-receipt": "x" };
-    return new Response(null, { status: 101, webSocket: client, headers });
-  };
-
-  test("the upgrade goes through; only `legate` is echoed; opening costs nothing", async () => {
-    const { gate, last } = watched({ transport: "websocket", cost: { most: 100 } }, echo);
-    const given = await open();
-    const offered = { ...UPGRADE, "sec-websocket-protocol": "legate, ticket.secret" };
-    const answer = await send(gate, "/agents/seen", bearer(given.token, offered));
-    expect(answer.status).toBe(101);
-    expect([...answer.headers]).toEqual([["sec-websocket-protocol", "legate"]]);
-    expect(last().request.headers.get("sec-websocket-protocol")).toBeNull();
-    expect(last().request.headers.get("upgrade")).toBe("websocket");
-    expect(await identityOf(last().request)).toMatchObject({ level: "strict", held: 100 });
-    const socket = answer.webSocket as WebSocket;
-    const heard = new Promise((resolve) => socket.addEventListener("message", ({ data }) => resolve(data)));
-    socket.accept();
-    socket.send("hello");
-    expect(await heard).toBe("echo hello");
-    socket.close();
-    expect(await budgetOf(given)).toEqual({ settled: 0, held: 0 });
-  });
-
-  test("nothing is echoed that was not offered", async () => {
-    const { gate } = watched({ transport: "websocket" }, echo);
-    const answer = await send(gate, "/agents/seen", bearer((await open()).token, UPGRADE));
-    expect([...answer.headers]).toEqual([]);
-    answer.webSocket?.accept();
-    answer.webSocket?.close();
-  });
-
-  test("a page of ours opens one with a cookie", async () => {
-    const { gate } = watched({ transport: "websocket" }, echo);
-    const { cookie } = await open();
-    const headers = { cookie: `__Host-legate=${cookie}`, origin: edge.issuer, ...UPGRADE };
-    const answer = await send(gate, "/agents/seen", { headers });
-    expect(answer.status).toBe(101);
-    answer.webSocket?.accept();
-    answer.webSocket?.close();
-  });
-
-  test("an agent that does not upgrade is answered over HTTP", async () => {
-    const { gate } = watched({ transport: "websocket" }, () => new Response("no sockets today", { status: 409 }));
-    const answer = await send(gate, "/agents/seen", bearer((await open()).token, UPGRADE));
-    expect([answer.status, await answer.text()]).toEqual([409, "no sockets today"]);
   });
 });

@@ -206,3 +206,18 @@ export function closed(socket: WebSocket): Promise<{ code: number; reason: strin
 }
 
 export const secondsFromNow = (seconds: number): number => toEpochSeconds(edge.now()) + seconds;
+
+/** One agent that keeps the requests it is sent. */
+export function watched(entry: TestAgent["entry"] = {}, answer: () => Response = () => new Response("served")) {
+  const seen: { request: Request; object: string }[] = [];
+  const gate = edgeWith({
+    seen: { entry, serve: (request, object) => (seen.push({ request, object }), answer()) },
+    other: {},
+  });
+  const last = () => {
+    const found = seen.at(-1);
+    if (found === undefined) throw new Error("the agent was not called");
+    return found;
+  };
+  return { gate, seen, last };
+}
