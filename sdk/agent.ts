@@ -20,7 +20,7 @@ import type { IdentityKey } from "../core/wire/identity.ts";
 import type { AgentSocketsRpc, AuthorityServiceRpc, Settled } from "../core/wire/rpc.ts";
 import { callerOf, calls, currentCall, delegatedRequest, type Caller, type CallContext } from "./agent/caller.ts";
 import { importKeys, openEnvelope, withoutInternals, type IdentitySecrets, type Opened } from "./agent/envelope.ts";
-import { Sockets } from "./agent/sockets.ts";
+import { Sockets, type End } from "./agent/sockets.ts";
 
 export type { Caller } from "./agent/caller.ts";
 export type { ActorLink } from "../core/token/chain.ts";
@@ -80,6 +80,17 @@ function refusal(denial: Denial): Response {
   return Response.json(denialBody(wire, "legate"), { status: wire.status, headers: { "cache-control": "no-store" } });
 }
 
+/**
+ * A socket that is closed already, in the place of one that was refused before it was handed over: a hibernating one
+ * that never received anything keeps its client waiting for ten seconds after the close frame (workerd 1.20261023.1).
+ */
+function closedSocket({ code, reason }: End): Response {
+  const [client, server] = Object.values(new WebSocketPair()) as [WebSocket, WebSocket];
+  server.accept();
+  server.close(code, reason);
+  return new Response(null, { status: 101, webSocket: client });
+}
+
 function legateOf(env: unknown): ProtectedEnv {
   return env as ProtectedEnv; // what is missing in it is found when it is used, and refuses the call
 }
@@ -114,7 +125,7 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
     readonly #sockets: Sockets;
     #keys: readonly IdentityKey[] | null = null;
     /** Upgrades on their way through the base class, by the id that their connection will have. */
-    readonly #upgrades = new Map<string, { readonly opened: Opened; wasAccepted: boolean }>();
+    readonly #upgrades = new Map<string, { readonly opened: Opened; connection: Connection | null }>();
     /** Answers of the agent's own code; what else the base class answers may carry a stack. */
     readonly #own = new WeakSet<Response>();
 
@@ -209,11 +220,13 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
       const url = new URL(request.url);
       url.searchParams.set("_pk", id);
       url.searchParams.delete("__agents_transport"); // the other wire does not hibernate, and nothing would guard it
-      const upgrade = { opened, wasAccepted: false };
+      const upgrade: { opened: Opened; connection: Connection | null } = { opened, connection: null };
       this.#upgrades.set(id, upgrade);
       try {
         const response = await super.fetch(withoutInternals(request, url.href));
-        return upgrade.wasAccepted ? response : refusal({ reason: "internal" });
+        if (upgrade.connection === null) return refusal({ reason: "internal" });
+        const end = this.#sockets.endOf(upgrade.connection);
+        return end === null ? response : closedSocket(end);
       } finally {
         this.#upgrades.delete(id);
       }
@@ -273,13 +286,13 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
     ): Promise<void> {
       const upgrade = this.#upgrades.get(connection.id);
       if (upgrade === undefined) throw new Error("a connection that this object did not ask for");
-      upgrade.wasAccepted = true;
+      upgrade.connection = connection;
       try {
         const call = await this.#sockets.register(connection, upgrade.opened);
         if (call !== null) await calls.run(call, () => onConnect(connection, context));
       } catch (error) {
         await this.#report(error);
-        connection.close(1011);
+        this.#sockets.fail(connection);
       }
     }
 

@@ -20,9 +20,16 @@ const SEAT_KEY = "_cf_legate"; // agents keeps keys with this prefix out of conn
 
 registerInternalConnectionKeys(SEAT_KEY);
 
+export interface End {
+  readonly code: number;
+  readonly reason: string;
+}
+
 /** What the attachment says of a connection. */
 interface Seat {
   readonly state: "pending" | "open" | "closed";
+  /** Once closed from this side: what it was closed with. */
+  readonly end: End | null;
   /** While pending: what to register with. */
   readonly envelope: string | null;
   /** Once open: what `admit` and `disconnect` take. */
@@ -94,6 +101,7 @@ export class Sockets {
   async register(connection: Connection, { identity, envelope, delegation }: Opened): Promise<CallContext | null> {
     const seat: Seat = {
       state: "pending",
+      end: null,
       envelope,
       handle: null,
       expires: identity.tokenExpires,
@@ -155,6 +163,16 @@ export class Sockets {
     if (seat?.handle && seat.state === "open") this.#disconnect(seat.handle, code);
   }
 
+  /** @returns what a connection was closed with from this side, or null */
+  endOf(connection: Connection): End | null {
+    return this.#seatOf(connection)?.end ?? null;
+  }
+
+  /** The agent's own code failed over a connection that it was to serve. */
+  fail(connection: Connection): void {
+    this.#end(connection, 1011, "internal_error");
+  }
+
   /** Ends a connection from this side. */
   #end(connection: Connection, code: number, word: string): void {
     const seat = this.#seatOf(connection);
@@ -166,7 +184,7 @@ export class Sockets {
   /** The mark first: a half-open socket may still deliver messages, and they must find it. */
   #shut(connection: Connection, code: number, reason: string): void {
     const seat = this.#seatOf(connection);
-    if (seat !== null) this.#setSeat(connection, { ...seat, state: "closed", envelope: null });
+    if (seat !== null) this.#setSeat(connection, { ...seat, state: "closed", end: { code, reason }, envelope: null });
     this.#delegations.delete(connection.id);
     try {
       connection.close(code, reason);
