@@ -5,7 +5,7 @@ import { childOf, depthOf, type EpochSeconds, type Micros, type NodePath, type S
 import { ACTORS_MAX } from "../../core/limits.ts";
 import { contentOf, decodeBlock, encodeBlock, type Block } from "../../core/token/block.ts";
 import { flattenAct, gateActor, nestActors, slugOfActor } from "../../core/token/chain.ts";
-import { decodeObject, encodeObject } from "../../core/token/format.ts";
+import { bytesOf, decodeObject, encodeObject, splitToken, type UnsafeParts } from "../../core/token/format.ts";
 import { liveSecrets, sessionTokenKey, tokenExpiry } from "../../core/token/keyring.ts";
 import { parseSecret, Secret } from "../../core/token/mac.ts";
 import { narrowToken } from "../../core/token/mint.ts";
@@ -184,6 +184,15 @@ describe("secrets and keys", () => {
       base64url("{} x"),
     ])
       expect(decodeObject(bad)).toBeNull();
+  });
+  test("no token's bytes are ever written over by another's, however many come", async () => {
+    const [first, other] = [await session.mint(claimsOf()), await session.mint(claimsOf({ jti: "another" }))];
+    const cut = (token: string) => bytesOf(token, splitToken(token) as UnsafeParts);
+    const held = cut(first);
+    for (let i = 0; i < 500; i++) cut(other);
+    const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes);
+    expect(`${text(held?.head)}.${text(held?.signature)}`).toBe(first);
+    expect(cut(`${first.slice(0, -1)}\u00e9`)).toBeNull();
   });
   test("two tokens that are checked at once are not mixed up", async () => {
     const tokens = await Promise.all(
