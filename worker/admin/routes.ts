@@ -1,0 +1,47 @@
+/** Operators' routes. Handlers are loaded when one is called. */
+import type { OperatorRoute } from "../call.ts";
+
+const admin = () => import("./admin.ts");
+
+export const ADMIN: OperatorRoute[] = [
+  {
+    method: "GET",
+    path: "/admin/agents/sessions",
+    handler: async (call, caller) => (await admin()).listSessions(call, caller),
+  },
+  {
+    method: "GET",
+    path: "/admin/agents/sessions/:id",
+    handler: async (call, caller) => (await admin()).inspectSession(call, caller),
+  },
+  {
+    method: "DELETE",
+    path: "/admin/agents/sessions/:id",
+    handler: async (call, caller) => (await admin()).terminateSession(call, caller),
+  },
+  {
+    method: "GET",
+    path: "/admin/agents/audit",
+    handler: async (call, caller) => (await admin()).listAudit(call, caller),
+  },
+  {
+    method: "POST",
+    path: "/admin/users/:id/stop",
+    handler: async (call, caller) => (await admin()).stopUser(call, caller),
+  },
+  {
+    method: "POST",
+    path: "/admin/users/:id/disable",
+    handler: async (call, caller) => (await admin()).disableUser(call, caller),
+  },
+  {
+    method: "POST",
+    path: "/admin/users/:id/enable",
+    handler: async (call, caller) => (await admin()).enableUser(call, caller),
+  },
+  {
+    method: "PATCH",
+    path: "/admin/users/:id",
+    handler: async (call, caller) => (await admin()).changeUser(call, caller),
+  },
+];
