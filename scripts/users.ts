@@ -110,7 +110,10 @@ function execute(sql: string, { isRemote, stateDir }: Target): Record<string, un
     return answers.at(-1)?.results ?? [];
   } catch (error) {
     const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
-    throw new Sentence(`D1 did not take it. wrangler says:\n${String(stdout ?? "")}${String(stderr ?? error)}`.trim());
+    const said = `${String(stdout ?? "")}${String(stderr ?? error)}`.trim();
+    if (said.includes("no such table"))
+      throw new Sentence("This D1 has no tables yet. Locally `npm start` makes them; deployed, the migrations do.");
+    throw new Sentence(`D1 did not take it. wrangler says:\n${said}`);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -156,16 +159,25 @@ function setTier(name: string, tier: string, target: Target, isWritten: boolean)
   say(isWritten ? `${name} is ${tier} from the next sign-in on.` : `${name} would become ${tier}. Add --yes to write.`);
 }
 
+/** @throws Sentence for an option that is none */
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        help: { type: "boolean", short: "h" },
+        remote: { type: "boolean", default: false },
+        yes: { type: "boolean", default: false },
+        state: { type: "string", default: join(ROOT, ".legate") },
+      },
+    });
+  } catch (error) {
+    throw new Sentence(`${error instanceof Error ? error.message : String(error)}\nnpm run users -- --help`);
+  }
+}
+
 await main(() => {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      help: { type: "boolean", short: "h" },
-      remote: { type: "boolean", default: false },
-      yes: { type: "boolean", default: false },
-      state: { type: "string", default: join(ROOT, ".legate") },
-    },
-  });
+  const { values, positionals } = readArguments();
   const [command, ...rest] = positionals;
   const target = { isRemote: values.remote, stateDir: resolve(values.state) };
   const isWritten = !values.remote || values.yes;
