@@ -22,7 +22,8 @@ export const input: LegateConfigInput = {
       requiredScopes: ["plan"],
       transport: "sse",
       cost: { most: 1_000, estimate: 500 },
-      calls: ["researcher"],
+      // The researcher reads the catalogue on behalf of whoever asked the planner: that is reached from here, too.
+      calls: ["researcher", "catalog"],
     },
     {
       slug: "researcher",
@@ -52,7 +53,16 @@ export const input: LegateConfigInput = {
   ],
   origins: [],
   audiences: [],
-  limits: { userDayMicros: 50_000_000 },
+  limits: {
+    userDayMicros: 50_000_000,
+    rates: {
+      free: [
+        { name: "burst", calls: 20, seconds: 1 },
+        { name: "sustained", calls: 600, seconds: 60 },
+      ],
+      pro: [{ name: "burst", calls: 500, seconds: 1 }],
+    },
+  },
 };
 
 const checked = checkConfig(input);

@@ -4,6 +4,9 @@
  * Validated at start-up (`npm start`), before a deploy and in a test; the Workers take only the checked value.
  */
 import { isSlug, type AgentId, type Micros, type Slug } from "./ids.ts";
+import { checkRates, type Rate, type RateInput } from "./budget/rates.ts";
+import { CURVE, type Curve } from "./budget/throttle.ts";
+import { LEASE_DEFAULT_MS, LEASE_MAX_MS } from "./limits.ts";
 import { err, ok, type Result } from "./result.ts";
 import { isScopeName } from "./token/scope.ts";
 
@@ -52,6 +55,8 @@ export interface AgentEntryInput {
   level?: Level;
   /** Slugs that this agent may call on behalf of its caller. */
   calls?: readonly string[];
+  /** Rate windows of its own, instead of the deployment's, by tier. */
+  rates?: { readonly [T in Tier]?: readonly RateInput[] };
   /** Lets clients reach the agent's sub-agents under `/sub/`. */
   subAgents?: boolean;
   enabled?: boolean;
@@ -76,6 +81,12 @@ export interface LimitsInput {
   sessionSeconds?: number;
   /** Largest WebSocket message an agent is given, in bytes. */
   messageBytes?: number;
+  /** Rate windows by tier; a tier that is not named has none. */
+  rates?: { readonly [T in Tier]?: readonly RateInput[] };
+  /** How the budget shapes the rates: full above `fullAbove` of the cap, `leastShare` of them at nothing left. */
+  curve?: Curve;
+  /** How long an isolate may admit calls without asking: 2,000 by default, 10,000 at most. A stop waits for it. */
+  leaseMilliseconds?: number;
 }
 
 export interface LegateConfigInput {
@@ -102,6 +113,7 @@ export interface AgentEntry {
   readonly cost: { readonly most: Micros; readonly estimate: Micros };
   readonly level: Level;
   readonly calls: readonly Slug[];
+  readonly rates: { readonly [T in Tier]?: readonly Rate[] };
   readonly subAgents: boolean;
   readonly enabled: boolean;
 }
@@ -122,6 +134,9 @@ export interface LegateConfig {
     readonly userDayMicros: Micros | null;
     readonly sessionSeconds: number;
     readonly messageBytes: number;
+    readonly rates: { readonly [T in Tier]?: readonly Rate[] };
+    readonly curve: Curve;
+    readonly leaseMs: number;
   };
 }
 
@@ -170,14 +185,43 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
     mistakes.push("limits.sessionSeconds must lie between 60 and 86400.");
   if (!isCount(messageBytes) || messageBytes < 1 || messageBytes > 1_048_576)
     mistakes.push("limits.messageBytes must lie between 1 and 1048576.");
+  const { curve = CURVE, leaseMilliseconds: leaseMs = LEASE_DEFAULT_MS } = input.limits ?? {};
+  const rates = checkTierRates(input.limits?.rates, "*", "limits.rates", mistakes);
+  if (!isShare(curve.fullAbove) || !isShare(curve.leastShare) || curve.fullAbove === 0 || curve.leastShare === 0)
+    mistakes.push("limits.curve needs fullAbove and leastShare between 0 and 1.");
+  if (!isCount(leaseMs) || leaseMs < 100 || leaseMs > LEASE_MAX_MS)
+    mistakes.push(`limits.leaseMilliseconds must lie between 100 and ${LEASE_MAX_MS}.`);
   if (mistakes.length > 0) return err(mistakes);
   return ok({
     agents,
     scopes,
     origins: new Set(origins),
     audiences,
-    limits: { userDayMicros: userDayMicros as Micros | null, sessionSeconds, messageBytes },
+    limits: { userDayMicros: userDayMicros as Micros | null, sessionSeconds, messageBytes, rates, curve, leaseMs },
   });
+}
+
+function isShare(value: number): boolean {
+  return value >= 0 && value <= 1;
+}
+
+function checkTierRates(
+  input: LimitsInput["rates"],
+  owner: string,
+  at: string,
+  mistakes: string[],
+): LegateConfig["limits"]["rates"] {
+  const rates: { [T in Tier]?: readonly Rate[] } = {};
+  for (const [tier, windows] of Object.entries(input ?? {})) {
+    if (isTier(tier)) rates[tier] = checkRates(windows, owner, `${at}.${tier}`, mistakes);
+    else mistakes.push(`${at} has an unknown tier "${tier}"; it is one of ${TIERS.join(", ")}.`);
+  }
+  return rates;
+}
+
+/** The windows that limit a tier's calls of an entry. */
+export function ratesOf(config: LegateConfig, entry: AgentEntry | undefined, tier: Tier): readonly Rate[] {
+  return entry?.rates[tier] ?? config.limits.rates[tier] ?? [];
 }
 
 function isCount(value: number): boolean {
@@ -254,6 +298,7 @@ function entryOf(raw: AgentEntryInput, at: string, mistakes: string[]): AgentEnt
     cost: { most: most as Micros, estimate: estimate as Micros },
     level,
     calls: (raw.calls ?? []) as readonly Slug[],
+    rates: checkTierRates(raw.rates, raw.slug, `${at} rates`, mistakes),
     subAgents: raw.subAgents ?? false,
     enabled: raw.enabled ?? true,
   };

@@ -72,7 +72,12 @@ export type Denial =
   // not now
   | { readonly reason: "budget_exhausted"; readonly node: string; readonly remaining: Micros; readonly cost: Micros }
   | { readonly reason: "budget_held"; readonly node: string; readonly retryAfterMs: number }
-  | { readonly reason: "rate_limited"; readonly retryAfterMs: number; readonly limit?: number }
+  | {
+      readonly reason: "rate_limited";
+      readonly retryAfterMs: number;
+      readonly limit?: number;
+      readonly window?: string;
+    }
   | {
       readonly reason: "delegation_limit";
       readonly node: NodePath;
@@ -81,7 +86,7 @@ export type Denial =
     }
   | {
       readonly reason: "quota_reached";
-      readonly what: "agents" | "sessions" | "connections" | "idempotency_keys";
+      readonly what: "agents" | "sessions" | "connections" | "idempotency_keys" | "charges";
       readonly limit: number;
     }
   // not our fault, or ours

@@ -20,6 +20,8 @@ export type AgentId = Brand<string, "AgentId">;
 export type SessionId = Brand<string, "SessionId">;
 export type HoldId = Brand<string, "HoldId">;
 export type ReceiptId = Brand<string, "ReceiptId">;
+/** Drawn by the object for one slice; known to one isolate. */
+export type LeaseId = Brand<string, "LeaseId">;
 /** `ses_….segment…`: a place in the delegation tree. A session's root is its id. */
 export type NodePath = Brand<string, "NodePath">;
 /** Made by the agent's side for one socket or stream. */
@@ -187,6 +189,11 @@ export function isInstance(text: string): boolean {
 /** 72 random bits as twelve base64url characters: a block's `n`, a grant's segment. */
 export function makeSegment(random: RandomBytes): string {
   return encodeBase64url(random((BLOCK_NONCE_LENGTH / 4) * 3));
+}
+
+/** 96 random bits; a name inside one object. */
+export function makeLeaseId(random: RandomBytes): LeaseId {
+  return encodeBase64url(random(12)) as LeaseId;
 }
 
 /** 128 random bits; unguessable, and short enough for a tag or a header. */

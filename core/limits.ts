@@ -29,6 +29,9 @@ export const ASSERTION_LIFE_MAX_SECONDS = 60; // RFC 7523 §3: short, because it
 export const ASSERTION_SKEW_SECONDS = 30; // clocks of agents' machines; our own tokens have none
 export const ENVELOPE_SLACK_MS = 2_000; // the way from the gate to the agent's object (DESIGN.md §2)
 export const ASK_LIFE_MS = 2_000; // an asked call counts as a live lease no longer than its envelope
+export const LEASE_DEFAULT_MS = 2_000; // a stop waits that long; a caller at 10 a second asks every twentieth call
+export const LEASE_MAX_MS = 10_000; // longer, and a stop is no stop
+export const LOST_SLICE_MS = 60_000; // then a slice that nobody reported is settled in full
 export const HOLD_LIFE_DEFAULT_MS = 600_000; // a call that has not settled by then is charged in full
 export const STREAM_LIFE_MS = 3_600_000; // no stream outlives its token's window
 export const IDEMPOTENCY_LIFE_MS = 86_400_000;
@@ -39,6 +42,7 @@ export const BOOTSTRAP_LIFE_SECONDS = 86_400; // the first operator signs up on 
 export const LIVE_CHILDREN_MAX = 64;
 export const LIVE_NODES_SESSION_MAX = 1_000;
 export const LIVE_NODES_BELOW_MAX = 250;
+export const CHARGES_HOLD_MAX = 1_000; // of one call: an agent that charges by the token gathers first
 export const CONNECTIONS_SESSION_MAX = 1_000;
 export const IDEMPOTENCY_KEYS_SESSION_MAX = 10_000;
 export const AGENTS_USER_MAX = 200;
@@ -47,6 +51,13 @@ export const SESSIONS_USER_MAX = 1_000; // open at one time
 // The isolate's memory of verified tokens.
 export const REMEMBERED_TOKENS_MAX = 2_000;
 export const REMEMBERED_TOKENS_SESSION_MAX = 64; // one session can't push everyone else out
+
+// The isolate's leases (worker/leases.ts).
+export const LEASED_NODES_MAX = 2_000;
+export const LEASED_REFUSALS_MAX = 2_000;
+export const REFUSALS_SECOND_MAX = 20; // then the isolate refuses by itself, so that a refused caller can't drown its object
+export const REPORTS_CALL_MAX = 50; // slices told of in one call
+export const REPORT_DELAY_MS = 500; // time for a report to ride on a call that is made anyway
 
 // What comes in.
 export const BODY_MAX_BYTES = 65_536;

@@ -7,6 +7,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { migrate } from "drizzle-orm/durable-sqlite/migrator";
 import { Server } from "partyserver";
 import { decodeBase64url } from "../core/base64url.ts";
+import type { SliceReport } from "../core/budget/lease.ts";
 import type { Tier } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
 import type { AgentId, EpochSeconds, Micros, NodePath, UserId } from "../core/ids.ts";
@@ -24,10 +25,13 @@ import { Caps } from "./authority/caps.ts";
 import { Connections } from "./authority/connections.ts";
 import { Context } from "./authority/context.ts";
 import { Delivery } from "./authority/delivery.ts";
+import { Leases } from "./authority/leases.ts";
 import { Lines } from "./authority/line.ts";
 import { People } from "./authority/people.ts";
+import { Rates } from "./authority/rates.ts";
 import { Sessions } from "./authority/sessions.ts";
 import { Stopping } from "./authority/stopping.ts";
+import { Tallies } from "./authority/tallies.ts";
 import { Views } from "./authority/views.ts";
 
 const NOT_FOUND: Denial = { reason: "not_found" };
@@ -40,6 +44,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   readonly #agents: Agents;
   readonly #sessions: Sessions;
   readonly #calls: Calls;
+  readonly #leases: Leases;
   readonly #caps: Caps;
   readonly #connections: Connections;
   readonly #stopping: Stopping;
@@ -59,7 +64,6 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
           .update(text)
           .digest(),
     });
-    void ctx.blockConcurrencyWhile(() => migrate(context.db, migrations));
     const bindings = env as unknown as Record<string, DurableObjectNamespace | undefined>;
     const alarms = new Alarms(context, ctx.storage);
     const audit = new Audit(context, alarms);
@@ -67,19 +71,38 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const people = new People(context, audit);
     const lines = new Lines(context, people, alarms, book);
     const agents = new Agents(context, people, audit, alarms, (user) => env.AUTHORITY.getByName(user));
-    const calls = new Calls({ context, lines, book, audit, alarms });
+    const tallies = new Tallies(context, audit, alarms);
+    const rates = new Rates(context);
+    const leases = new Leases({ context, book, rates, tallies, audit, alarms });
+    const calls = new Calls({ context, lines, book, rates, leases, tallies, audit, alarms });
     const agent = (slug: string, object: string): rpc.AgentSocketsRpc | null => {
       const binding = config.agents.get(slug)?.binding;
       const namespace = binding === undefined ? undefined : bindings[binding];
       return (namespace?.getByName(object) ?? null) as unknown as rpc.AgentSocketsRpc | null;
     };
     const connections = new Connections({ context, lines, calls, book, audit, alarms, agent });
-    const stopping = new Stopping({ context, people, agents, lines, calls, connections, book, audit, alarms });
+    const stopping = new Stopping({
+      context,
+      people,
+      agents,
+      lines,
+      leases,
+      tallies,
+      connections,
+      book,
+      audit,
+      alarms,
+    });
+    void ctx.blockConcurrencyWhile(async () => {
+      await migrate(context.db, migrations);
+      leases.wake();
+    });
     this.#context = context;
     this.#people = people;
     this.#agents = agents;
     this.#alarms = alarms;
     this.#calls = calls;
+    this.#leases = leases;
     this.#connections = connections;
     this.#stopping = stopping;
     this.#sessions = new Sessions({ context, people, agents, lines, audit, alarms });
@@ -88,10 +111,11 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
     alarms.define("holds", { where: "local", run: () => calls.expireHolds() });
+    alarms.define("slices", { where: "local", run: () => leases.giveUpLost() });
     alarms.define("expiry", { where: "local", run: () => stopping.expire() });
     alarms.define("tallies", {
       where: "local",
-      run: () => context.commit(() => calls.reportTallies(null, context.now())),
+      run: () => context.commit(() => tallies.report(null, context.now())),
     });
     alarms.define("sweep", { where: "local", run: () => lines.sweep() });
     alarms.define("fold", { where: "local", run: (session) => stopping.fold(session) });
@@ -165,6 +189,13 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   }
   async void(question: Parameters<rpc.AuthorityRpc["void"]>[0]): ReturnType<rpc.AuthorityRpc["void"]> {
     return this.#calls.void(question);
+  }
+  async charge(question: rpc.ChargeQuestion) {
+    return this.#calls.charge(question);
+  }
+  async report(reports: readonly SliceReport[]) {
+    this.#leases.report(reports);
+    return ok(null);
   }
   async register(question: rpc.ConnectQuestion) {
     return this.#connections.register(question);

@@ -4,8 +4,7 @@
  * link allows. One function for the call and for the renewal in its last minute (rpc.ts).
  */
 import { encodeBase64url } from "../core/base64url.ts";
-import type { AgentEntry, LegateConfig } from "../core/config.ts";
-import type { Denial } from "../core/denial.ts";
+import type { AgentEntry } from "../core/config.ts";
 import {
   childOf,
   depthOf,
@@ -17,38 +16,18 @@ import {
   type Slug,
 } from "../core/ids.ts";
 import { ACTORS_MAX, DELEGATION_LIFE_MAX_SECONDS, SEGMENTS_MAX, TOKEN_LENGTH_MAX_BYTES } from "../core/limits.ts";
-import { err, ok, type Result } from "../core/result.ts";
-import { gateActor, nestActors, slugOfActor } from "../core/token/chain.ts";
+import { gateActor, nestActors } from "../core/token/chain.ts";
 import { formatScope } from "../core/token/scope.ts";
-import type { VerifiedToken } from "../core/token/verify.ts";
 import type { DelegationChain } from "../core/wire/rpc.ts";
 import type { Edge } from "./env.ts";
 
 /**
- * What a chain with these `agents` may still reach from an entry: its `calls`, and what those call in turn. A link must
- * not take from the next one what the deployment gave it; that an agent calls its own `calls` alone is for `clearCaller`.
- *
- * @returns nothing where the entry itself may call nobody
+ * `calls` ∩ what every link allows. An agent that calls another which calls a third lists both: what is reached on a
+ * caller's behalf is written down at the entry that it is reached from.
  */
-export function delegable(
-  entry: AgentEntry,
-  registry: LegateConfig["agents"],
-  agents: Iterable<string> | null,
-): readonly Slug[] {
+export function delegable(entry: AgentEntry, agents: Iterable<string> | null): readonly Slug[] {
   const allowed = agents === null ? null : new Set(agents);
-  const mayReach = (slug: Slug) => allowed === null || allowed.has(slug);
-  const reached = new Set(entry.calls.filter(mayReach));
-  for (const slug of reached) for (const next of registry.get(slug)?.calls ?? []) if (mayReach(next)) reached.add(next);
-  return [...reached];
-}
-
-/** An agent behind the gate, or a sub-agent that it named, calls nobody but its entry's `calls`, whatever its token reaches. */
-export function clearCaller(token: VerifiedToken, callee: Slug, { config, issuer }: Edge): Result<null, Denial> {
-  const responsible = token.actors.findLast((link) => link.proven);
-  const slug = responsible === undefined ? null : slugOfActor(issuer, responsible);
-  if (slug === null) return ok(null);
-  const allowed = config.agents.get(slug)?.calls ?? [];
-  return allowed.includes(callee) ? ok(null) : err({ reason: "agent_forbidden", slug: callee, allowed });
+  return entry.calls.filter((slug) => allowed === null || allowed.has(slug));
 }
 
 /**
@@ -61,7 +40,7 @@ export async function mintDelegation(
   chain: DelegationChain,
   now: EpochMs,
 ): Promise<string | null> {
-  const agents = delegable(entry, edge.config.agents, chain.agents);
+  const agents = delegable(entry, chain.agents);
   const gid = childOf(chain.node, gateSegment(entry.slug));
   const actor = gateActor(edge.issuer, entry.slug);
   const act = nestActors([...chain.actors, { sub: actor, proven: true }]);

@@ -8,7 +8,7 @@
  */
 import type { Level } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
-import { makeCallId, toEpochMs, type EpochMs } from "../core/ids.ts";
+import { makeCallId, toEpochMs, type Micros } from "../core/ids.ts";
 import { AGENT_BODY_MAX_BYTES } from "../core/limits.ts";
 import { err, ok, type Result } from "../core/result.ts";
 import { clearAccess } from "../core/token/clear.ts";
@@ -16,9 +16,10 @@ import type { VerifiedToken } from "../core/token/verify.ts";
 import { CLOSE, closeCodeOf, closeReason, type CloseCode } from "../core/wire/frames.ts";
 import { isInternalHeader, PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
-import type { AdmitQuestion, Admission } from "../core/wire/rpc.ts";
+import type { AdmitQuestion } from "../core/wire/rpc.ts";
 import type { Answer, Call } from "./call.ts";
-import { clearCaller, mintDelegation } from "./delegation.ts";
+import { admit } from "./admit.ts";
+import { mintDelegation } from "./delegation.ts";
 import type { AgentStub } from "./env.ts";
 import { foreignOrigin, identify, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
 import { objectName, type Target } from "./place.ts";
@@ -34,10 +35,13 @@ interface Passage {
   readonly isUpgrade: boolean;
 }
 
-interface Admitted extends Passage {
+/** Without what the isolate's memory adds to it (admit.ts). */
+type Question = Omit<AdmitQuestion, "lease" | "reports">;
+
+interface Forwardable extends Passage {
   readonly token: VerifiedToken;
   readonly agent: AgentStub;
-  readonly question: AdmitQuestion;
+  readonly question: Question;
   readonly open: OpenCall;
 }
 
@@ -47,22 +51,17 @@ export async function gate(call: Call, target: Target): Promise<Answer> {
   if (!token.ok) return turnAway(token.denial, passage);
   const cleared = clearAccess(token.value, target.entry, call.edge.issuer);
   if (!cleared.ok) return cleared;
-  const called = clearCaller(token.value, target.entry.slug, call.edge);
-  if (!called.ok) return called;
   const kind = readKind(passage);
   if (!kind.ok) return kind;
   const agent = call.edge.agent(target.entry, objectName(target, token.value.subject));
   if (agent === null) return err({ reason: "agent_unavailable", slug: target.entry.slug, cause: "unbound" });
   const question = ask(passage, token.value, kind.value);
-  const admission = await call.edge.ask(token.value.subject, (authority) => authority.admit(question));
-  if (!admission.ok) return turnAway(admission.denial, passage);
-  return forward({
-    ...passage,
-    token: token.value,
-    agent,
-    question,
-    open: opened(passage, token.value, question, admission.value),
-  });
+  const admitted = await admit(call.edge, call.ctx, question);
+  if (!admitted.ok) return turnAway(admitted.denial, passage);
+  const { callId } = question;
+  const { edge, ctx } = call;
+  const open = { edge, ctx, user: token.value.subject, callId, slug: target.entry.slug, admitted: admitted.value };
+  return forward({ ...passage, token: token.value, agent, question, open });
 }
 
 function isWebSocketUpgrade(request: Request): boolean {
@@ -94,7 +93,7 @@ function readKind({ call: { request }, target: { entry }, isUpgrade }: Passage):
   return ok(entry.transport !== "http" && accepts.includes("text/event-stream") ? "stream" : "http");
 }
 
-function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestion["kind"]): AdmitQuestion {
+function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestion["kind"]): Question {
   const { entry, instance } = target;
   // Sockets and streams are at least strict when they open (DESIGN.md §2).
   const level: Level = kind !== "http" && entry.level === "counted" ? "strict" : entry.level;
@@ -110,15 +109,6 @@ function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestio
     origin: call.origin,
     askedAt: call.edge.now(),
   };
-}
-
-function opened(
-  { call, target }: Passage,
-  token: VerifiedToken,
-  { callId }: AdmitQuestion,
-  admission: Admission,
-): OpenCall {
-  return { edge: call.edge, ctx: call.ctx, user: token.subject, callId, slug: target.entry.slug, admission };
 }
 
 /**
@@ -142,10 +132,10 @@ function closeOf(denial: Denial): { readonly code: CloseCode; readonly reason: s
 }
 
 /** Step 6. Up to the fetch nothing has left, and the hold is voided; from there on the agent may have served. */
-async function forward(admitted: Admitted): Promise<Answer> {
+async function forward(admitted: Forwardable): Promise<Answer> {
   const { call, target, agent, isUpgrade, open } = admitted;
   const { entry } = target;
-  if (call.edge.now() >= open.admission.expires) {
+  if (call.edge.now() >= open.admitted.expires) {
     voidHold(open); // the object answered after the envelope's end: no agent would take it
     return err({ reason: "authority_unavailable" });
   }
@@ -176,10 +166,10 @@ async function forward(admitted: Admitted): Promise<Answer> {
 }
 
 /** Step 7, and the cleaning of what the agent said. */
-function answered(answer: Response, { call, target, isUpgrade, open }: Admitted): Answer {
+function answered(answer: Response, { call, target, isUpgrade, open }: Forwardable): Answer {
   const failed = answer.status >= 500;
   if (isUpgrade && answer.webSocket !== null) {
-    settle(open, 0 as OpenCall["admission"]["held"], false); // its messages are admitted and charged one by one
+    settle(open, 0 as Micros, false); // its messages are admitted and charged one by one
     return ok(upgraded(answer.webSocket, call.request.headers.get("sec-websocket-protocol")));
   }
   const cost = costOf(answer, open);
@@ -188,9 +178,9 @@ function answered(answer: Response, { call, target, isUpgrade, open }: Admitted)
   if (failed || answer.body === null || answer.headers.has("content-length")) {
     if (failed) call.ctx.waitUntil(answer.body?.cancel().catch(() => undefined) ?? Promise.resolve());
     settle(open, cost, failed);
-    return cleanAnswer(answer, answer.body, open.admission.remaining, place);
+    return cleanAnswer(answer, answer.body, open.admitted.remaining, place);
   }
-  return cleanAnswer(answer, settleAtEnd(answer.body, open, cost, failed), open.admission.remaining, place);
+  return cleanAnswer(answer, settleAtEnd(answer.body, open, cost, failed), open.admitted.remaining, place);
 }
 
 /** A length that is named was compared already, and the platform holds a body to it; one that isn't is counted here. */
@@ -209,7 +199,7 @@ function boundedBody(request: Request): { readonly stream: ReadableStream | null
 }
 
 /** The request as the agent gets it: no proof of the caller's, nothing internal from outside, and who calls, signed. */
-async function requestFor(admitted: Admitted, body: ReadableStream | null): Promise<Request> {
+async function requestFor(admitted: Forwardable, body: ReadableStream | null): Promise<Request> {
   const { call, target, token, isUpgrade } = admitted;
   const { edge, request, url } = call;
   const headers = new Headers(request.headers);
@@ -231,9 +221,9 @@ async function requestFor(admitted: Admitted, body: ReadableStream | null): Prom
   return new Request(url, { method: request.method, headers, body, redirect: "manual", ...signal });
 }
 
-function identityOf({ call, target, token, question, open }: Admitted, traceparent: string): Identity {
+function identityOf({ call, target, token, question, open }: Forwardable, traceparent: string): Identity {
   const { entry, instance } = target;
-  const { admission } = open;
+  const { source, remaining, held, expires } = open.admitted;
   return {
     subject: token.subject,
     tier: token.tier,
@@ -242,10 +232,10 @@ function identityOf({ call, target, token, question, open }: Admitted, tracepare
     node: token.node,
     scope: [...token.scope],
     agents: token.agents === null ? null : [...token.agents],
-    remaining: admission.remaining,
+    remaining,
     callId: question.callId,
-    hold: admission.hold,
-    held: admission.held,
+    hold: source.kind === "hold" ? source.hold : null,
+    held,
     level: question.level,
     traceparent,
     slug: entry.slug,
@@ -254,6 +244,6 @@ function identityOf({ call, target, token, question, open }: Admitted, tracepare
     method: call.request.method,
     path: `${call.url.pathname}${call.url.search}`,
     tokenExpires: toEpochMs(token.exp),
-    expires: admission.expires satisfies EpochMs,
+    expires,
   };
 }

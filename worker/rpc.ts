@@ -85,6 +85,10 @@ export class Authority extends WorkerEntrypoint<Env, AuthorityProps> implements 
     }
   }
 
+  charge(question: Parameters<AuthorityServiceRpc["charge"]>[0]): Promise<Answers["charge"]> {
+    return this.#guarded((edge, worker) => charge(edge, worker, question));
+  }
+
   async explain(code: string): Promise<string | null> {
     return typeof code === "string" ? explainCode(code) : null;
   }
@@ -113,7 +117,7 @@ async function register(
   // The object that a stop will ask to close its sockets is the one that was called, whatever it says it is called.
   const object = objectName({ entry, instance }, user);
   const connected = await edge.ask(user, (authority) =>
-    authority.register({ connection, identity, agents: delegable(entry, edge.config.agents, identity.agents), object }),
+    authority.register({ connection, identity, agents: delegable(entry, identity.agents), object }),
   );
   if (!connected.ok) return connected;
   const end = connected.value.expires;
@@ -162,6 +166,23 @@ async function settle(
     return refused;
   }
   return edge.ask(subject, (authority) => authority.settle({ hold, callId, cost, failed }));
+}
+
+/** In the middle of a call that has a hold of its own: strict ones, streams. */
+async function charge(
+  edge: Edge,
+  worker: string,
+  { identity: text, id, micros }: Parameters<AuthorityServiceRpc["charge"]>[0],
+): Promise<Answers["charge"]> {
+  const identity = await identityOf(edge, worker, text, 0 as EpochMs);
+  if (identity === null || typeof id !== "string" || !CONNECTION_PATTERN.test(id)) return INVALID;
+  const { hold, callId, subject, slug } = identity;
+  if (hold === null) return err({ reason: "hold_mismatch", fault: "unknown" });
+  if (!isMicros(micros)) {
+    edge.event("cost_refused", [slug, callId, "charge"]);
+    return err({ reason: "hold_mismatch", fault: "cost" });
+  }
+  return edge.ask(subject, (authority) => authority.charge({ hold, callId, id, micros }));
 }
 
 function checkCost(cost: Micros, most: Micros): Result<never, Denial> | null {

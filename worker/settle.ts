@@ -5,8 +5,10 @@
  */
 import type { CallId, Micros, UserId } from "../core/ids.ts";
 import { HEADER, parseCost } from "../core/wire/http.ts";
-import type { Admission } from "../core/wire/rpc.ts";
+import type { Admitted } from "./admit.ts";
 import type { Edge } from "./env.ts";
+
+const RETRY_MS = 200;
 
 /** An admitted call that must end: settled, or voided where it was not forwarded. */
 export interface OpenCall {
@@ -15,45 +17,59 @@ export interface OpenCall {
   readonly user: UserId;
   readonly callId: CallId;
   readonly slug: string;
-  readonly admission: Admission;
+  readonly admitted: Admitted;
 }
 
 /** @returns what the agent says the call cost; null charges all that was held */
-export function costOf(answer: Response, { edge, slug, callId, admission }: OpenCall): Micros | null {
+export function costOf(answer: Response, { edge, slug, callId, admitted }: OpenCall): Micros | null {
   const said = answer.headers.get(HEADER.cost);
   if (said === null) return null;
   const cost = parseCost(said);
-  if (cost !== null && cost <= admission.held) return cost as Micros;
+  if (cost !== null && cost <= admitted.held) return cost as Micros;
   edge.event("cost_refused", [slug, callId, cost === null ? "malformed" : "too_much"]);
   return null;
 }
 
-/** Says what the call cost. One more try where the object was out of reach; after that the hold expires by itself. */
+/**
+ * Says what the call cost: to its slice, or to the object. One more try where the object was out of reach; after that the
+ * hold expires by itself.
+ */
 export function settle(open: OpenCall, cost: Micros | null, failed: boolean): void {
-  const { edge, ctx, user, callId, admission } = open;
+  const { edge, ctx, user, callId, admitted } = open;
+  const { source } = admitted;
+  if (source.kind === "slice" && source.slice.settle(callId, cost, failed, edge.now())) return;
+  // A call that its slice's report left running has a hold row, found by the call's id, as soon as the report is there.
+  const hold = source.kind === "hold" ? source.hold : null;
   ctx.waitUntil(
-    twice(async () => {
-      const told = await edge.ask(user, (authority) =>
-        authority.settle({ hold: admission.hold, callId, cost, failed }),
-      );
-      return told.ok || told.denial.reason !== "authority_unavailable";
+    repeatedly(hold === null ? 5 : 2, async () => {
+      const told = await edge.ask(user, (authority) => authority.settle({ hold, callId, cost, failed }));
+      if (told.ok) return true;
+      const { denial } = told;
+      const isOnItsWay = hold === null && denial.reason === "hold_mismatch" && denial.fault === "unknown";
+      return denial.reason !== "authority_unavailable" && !isOnItsWay;
     }),
   );
 }
 
 /** Only for what was not forwarded. */
 export function voidHold(open: OpenCall): void {
-  const { edge, ctx, user, callId, admission } = open;
+  const { edge, ctx, user, callId, admitted } = open;
+  const { source } = admitted;
+  if (source.kind === "slice") return source.slice.giveBack(callId);
   ctx.waitUntil(
-    twice(async () => {
-      const told = await edge.ask(user, (authority) => authority.void({ hold: admission.hold, callId }));
+    repeatedly(2, async () => {
+      const told = await edge.ask(user, (authority) => authority.void({ hold: source.hold, callId }));
       return told.ok || told.denial.reason !== "authority_unavailable";
     }),
   );
 }
 
-async function twice(attempt: () => Promise<boolean>): Promise<void> {
-  if (!(await attempt())) await attempt();
+/** @param attempt answers whether that was it */
+async function repeatedly(times: number, attempt: () => Promise<boolean>): Promise<void> {
+  for (let left = times; left > 0; left--) {
+    if (await attempt()) return;
+    if (left > 1) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
 }
 
 /**

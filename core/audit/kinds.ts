@@ -87,6 +87,14 @@ export type AuditBody = {
     readonly instance: string;
     readonly cost: number;
   };
+  /** A slice that nobody reported: what was lost with its isolate. */
+  "slice.lost": {
+    readonly slice: string;
+    readonly node: string;
+    readonly slug: string;
+    readonly calls: number;
+    readonly cost: number;
+  };
   "hold.expired": { readonly hold: string; readonly node: string; readonly cost: number };
   "hold.refused": { readonly hold: string; readonly fault: string };
 };

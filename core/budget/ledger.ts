@@ -2,7 +2,10 @@
  * The ledger's decision: may this much be set aside at a node and every level above it? Integers only. A level is a cap
  * in the tree user (a UTC day) → agent → session → grants → nodes; `settled` and `held` count the level's whole subtree.
  *
- *   settled + held + cost <= cap, at each level
+ *   settled + lost + held + leased + cost <= cap, at each level
+ *
+ * `leased` are slices that isolates may still spend from, `lost` those whose time is over and that nobody reported: they
+ * count as spent, unless a late report says better.
  */
 import type { Denial } from "../denial.ts";
 import type { EpochMs, Micros } from "../ids.ts";
@@ -16,12 +19,30 @@ export interface Level {
   readonly cap: Micros | null;
   readonly settled: Micros;
   readonly held: Micros;
+  readonly leased: Micros;
+  readonly lost: Micros;
+}
+
+/** What is granted at a level, spent or not. */
+export function committed({ settled, held, leased, lost }: Level): number {
+  return settled + held + leased + lost;
+}
+
+/** What the strictest level still has, and which it is; null where nothing caps. */
+export function leftOf(levels: readonly Level[]): { readonly micros: Micros; readonly level: Level } | null {
+  let strictest: { micros: Micros; level: Level } | null = null;
+  for (const level of levels) {
+    if (level.cap === null) continue;
+    const micros = Math.max(0, level.cap - committed(level)) as Micros;
+    if (strictest === null || micros < strictest.micros) strictest = { micros, level };
+  }
+  return strictest;
 }
 
 /**
  * @param levels from the user down to the node
  * @param cost the most that the call may cost, in micros
- * @param earliestEnd when the first open hold anywhere in the way ends by itself
+ * @param earliestEnd when the first open hold or slice in the way ends by itself
  * @returns micros left at the binding level after the hold (null where nothing caps), or 402 `budget_exhausted` when no
  *   settling of open holds can make room in any case, else 429 `budget_held`
  */
@@ -31,15 +52,21 @@ export function decideHold(
   earliestEnd: EpochMs | null,
   now: EpochMs,
 ): Result<Micros | null, Denial> {
-  for (const { id, cap, settled } of levels) {
-    if (cap !== null && settled + cost > cap) {
-      return err({ reason: "budget_exhausted", node: id, remaining: Math.max(0, cap - settled) as Micros, cost });
+  for (const { id, cap, settled, lost } of levels) {
+    if (cap !== null && settled + lost + cost > cap) {
+      return err({
+        reason: "budget_exhausted",
+        node: id,
+        remaining: Math.max(0, cap - settled - lost) as Micros,
+        cost,
+      });
     }
   }
   let remaining: number | null = null;
-  for (const { id, cap, settled, held } of levels) {
+  for (const level of levels) {
+    const { id, cap } = level;
     if (cap === null) continue;
-    const left = cap - settled - held - cost;
+    const left = cap - committed(level) - cost;
     if (left < 0)
       return err({
         reason: "budget_held",

@@ -5,6 +5,7 @@
  *
  * Times are read in the object. Amounts are micros.
  */
+import type { Demand, SliceGrant, SliceReport } from "../budget/lease.ts";
 import type { Level as CallLevel, Tier } from "../config.ts";
 import type { Denial, EndReason } from "../denial.ts";
 import type {
@@ -161,10 +162,26 @@ export interface AdmitQuestion {
   readonly origin: Origin;
   /** When the edge asked, by its clock: the envelope ends `ASK_LIFE_MS` after. */
   readonly askedAt: EpochMs;
+  /** Set where the isolate would take a slice (counted calls over HTTP): what it saw of the last one. Null: this call alone. */
+  readonly lease: Demand | null;
+  /** Slices of this user that are over for the isolate: taken in before anything is decided. */
+  readonly reports: readonly SliceReport[];
+}
+
+/** The strictest window of those that were charged. */
+export interface RateView {
+  readonly name: string;
+  readonly calls: number;
+  readonly seconds: number;
+  readonly remaining: number;
+  readonly resetMs: number;
 }
 
 export interface Admission {
-  readonly hold: HoldId;
+  /** The call's own hold; null where it is the first call of a slice. */
+  readonly hold: HoldId | null;
+  readonly slice: SliceGrant | null;
+  readonly rate: RateView | null;
   readonly held: Micros;
   /** Left at the binding node after this hold; null where nothing caps it. */
   readonly remaining: Micros | null;
@@ -173,11 +190,27 @@ export interface Admission {
 }
 
 export interface SettleQuestion {
-  readonly hold: HoldId;
+  /** Null for a call that its slice's report left running: found by its id. */
+  readonly hold: HoldId | null;
   readonly callId: CallId;
   /** The actual cost; null charges all that was held. */
   readonly cost: Micros | null;
   readonly failed: boolean;
+}
+
+export interface ChargeQuestion {
+  readonly hold: HoldId;
+  readonly callId: CallId;
+  /** Drawn by the agent's side for one charge: told again, it is one charge. */
+  readonly id: string;
+  readonly micros: Micros;
+}
+
+export interface Charged {
+  /** Of all charges of the call so far. */
+  readonly charged: Micros;
+  readonly held: Micros;
+  readonly remaining: Micros | null;
 }
 
 export interface Settled {
@@ -252,7 +285,8 @@ export interface StopReport {
   /** No call of it is admitted after this moment. */
   readonly fence: { readonly at: EpochMs; readonly passed: boolean };
   readonly sockets: { readonly closed: number; readonly pending: number };
-  readonly calls: { readonly running: number; readonly deadline: EpochMs | null };
+  /** `running` have hold rows; slices that were not reported may be running up to `upTo` more. */
+  readonly calls: { readonly running: number; readonly upTo: number; readonly deadline: EpochMs | null };
   readonly grants: number;
 }
 
@@ -343,6 +377,10 @@ export interface AuthorityRpc {
   settle(question: SettleQuestion): Promise<Result<Settled, Denial>>;
   /** By the gate alone, for what it did not forward. */
   void(question: { hold: HoldId; callId: CallId }): Promise<Result<Settled, Denial>>;
+  /** Adds to the cost of an open strict call, stream or socket's opening; enlarges its hold where that is too small. */
+  charge(question: ChargeQuestion): Promise<Result<Charged, Denial>>;
+  /** Slices that are over for an isolate; telling twice changes nothing. */
+  report(reports: readonly SliceReport[]): Promise<Result<null, Denial>>;
   /** Named `register`: `connect` on a stub is the platform's own TCP connect, and would never arrive. */
   register(question: ConnectQuestion): Promise<Result<Connected, Denial>>;
   admitMessage(question: MessageQuestion): Promise<Result<MessageAdmission, Denial>>;
@@ -388,6 +426,8 @@ export interface AuthorityServiceRpc {
     Result<{ readonly remaining: Micros | null; readonly expires: EpochMs; readonly delegation: string | null }, Denial>
   >;
   settle(question: { identity: string; cost: Micros; failed: boolean }): Promise<Result<Settled, Denial>>;
+  /** Charges an open call that has a hold of its own; `id` makes a repeated charge one. */
+  charge(question: { identity: string; id: string; micros: Micros }): Promise<Result<Charged, Denial>>;
   /** Says in words what a code means and what to do; for agents' developers. */
   explain(code: string): Promise<string | null>;
 }

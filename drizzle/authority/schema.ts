@@ -17,6 +17,7 @@ export const user = sqliteTable("user", {
   settled: integer().notNull(),
   day: integer().notNull(),
   settledDay: integer().notNull(),
+  tats: text({ mode: "json" }).$type<Record<string, number>>(),
 });
 
 /** Agents that this user registered. `settled*` is what its folded sessions had spent. */
@@ -33,6 +34,7 @@ export const agents = sqliteTable("agents", {
   settled: integer().notNull(),
   day: integer().notNull(),
   settledDay: integer().notNull(),
+  tats: text({ mode: "json" }).$type<Record<string, number>>(),
 });
 
 /** Other users for whom an agent of this user was authenticated, and the stop count that their object confirmed. */
@@ -149,6 +151,8 @@ export const nodes = sqliteTable(
     settled: integer().notNull(),
     day: integer().notNull(),
     settledDay: integer().notNull(),
+    /** Theoretical arrival times of its rate windows (core/budget/throttle.ts). */
+    tats: text({ mode: "json" }).$type<Record<string, number>>(),
     /** Last `exp` seen; the node is folded into its parent after it, unless it has a cap or a mark. */
     liveUntilSeconds: integer().notNull(),
   },
@@ -182,6 +186,22 @@ export const holds = sqliteTable(
   ],
 );
 
+/** What was charged to an open hold, and what it was enlarged by, so far. */
+export const charges = sqliteTable(
+  "charges",
+  {
+    holdId: text()
+      .notNull()
+      .references(() => holds.id),
+    /** Drawn by the agent's side: told again, it is one charge. */
+    id: text().notNull(),
+    micros: integer().notNull(),
+    enlarged: integer().notNull(),
+    at: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.holdId, table.id] })],
+);
+
 /** How a hold ended: exactly one row each. */
 export const outcomes = sqliteTable(
   "outcomes",
@@ -195,6 +215,19 @@ export const outcomes = sqliteTable(
   },
   (table) => [index("outcomes_at").on(table.at)],
 );
+
+/** Slices granted to isolates and not reported yet. One that never is stays spent: it is settled in full in the end. */
+export const slices = sqliteTable("slices", {
+  id: text().primaryKey(),
+  path: text().notNull(),
+  session: text().notNull(),
+  slug: text().notNull(),
+  units: integer().notNull(),
+  calls: integer().notNull(),
+  day: integer().notNull(),
+  grantedAt: integer().notNull(),
+  termMs: integer().notNull(),
+});
 
 /** Sockets that agents' objects registered before they served them. Closing removes the row. */
 export const connections = sqliteTable(

@@ -82,6 +82,7 @@ export class Agents {
           settled: 0,
           day: 0,
           settledDay: 0,
+          tats: null,
         };
         db.insert(t.agents).values(row).run();
         const thumbprint = this.#context.sha256(canonicalJson(agent.key.jwk));

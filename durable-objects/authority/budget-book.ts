@@ -3,16 +3,23 @@
  * nodes, open holds and folded totals, and moved only after the write that changes them has committed. The decision
  * itself is pure (core/budget/ledger.ts).
  */
-import { and, eq, isNull, ne, sql } from "drizzle-orm";
+import { eq, isNull, ne, sql } from "drizzle-orm";
 import { dayOf, type Level } from "../../core/budget/ledger.ts";
-import { lineOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
+import { isAtOrBelow, lineOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 
 interface Sums {
   settled: number;
   held: number;
+  leased: number;
+  lost: number;
 }
+
+/** A change of sums: only what moves is named. */
+export type Move = Partial<Readonly<Sums>>;
+
+const NOTHING: Readonly<Sums> = { settled: 0, held: 0, leased: 0, lost: 0 };
 
 /** Where an amount counts: the node, the agent whose budget the session draws on, and the day it was granted. */
 export interface Place {
@@ -21,11 +28,21 @@ export interface Place {
   readonly day: number;
 }
 
+interface OpenSlice {
+  readonly place: Place;
+  readonly units: number;
+  readonly endsAt: EpochMs;
+  /** Its time is over by this object's clock, and nobody has reported it. */
+  isLost: boolean;
+}
+
 export class BudgetBook {
   readonly #context: Context;
   #levels: Map<string, Sums> | null = null;
   #day = 0;
-  #today: Sums = { settled: 0, held: 0 };
+  #today: Sums = { ...NOTHING };
+  /** Slices granted and not reported, in the order of their ends. */
+  readonly #slices = new Map<string, OpenSlice>();
 
   constructor(context: Context) {
     this.#context = context;
@@ -37,8 +54,9 @@ export class BudgetBook {
     const day = Math.max(this.#day, dayOf(now));
     if (day > this.#day) {
       this.#day = day;
-      this.#today = { settled: 0, held: 0 };
+      this.#today = { ...NOTHING };
     }
+    this.#lapse(now);
     return day;
   }
 
@@ -61,15 +79,60 @@ export class BudgetBook {
     return levels;
   }
 
-  of(id: string): { readonly settled: Micros; readonly held: Micros } {
+  of(id: string): Pick<Level, "settled" | "held" | "leased" | "lost"> {
     this.#wake();
     return this.#micros(this.#sums(id));
   }
 
   /** After the commit of a hold, or of its outcome. */
-  move(place: Place, change: { held: number; settled: number }): void {
+  move(place: Place, change: Move): void {
     this.#wake();
     this.#add(place, change);
+  }
+
+  /** After the commit of a grant. Until it is reported its units count, as spent once its time is over. */
+  openSlice(id: string, slice: Omit<OpenSlice, "isLost">): void {
+    this.#wake();
+    this.#slices.set(id, { ...slice, isLost: false });
+    this.#add(slice.place, { leased: slice.units });
+  }
+
+  /** After the commit of its report, or of giving it up. */
+  closeSlice(id: string): void {
+    this.#wake();
+    const slice = this.#slices.get(id);
+    if (slice === undefined) return;
+    this.#slices.delete(id);
+    this.#add(slice.place, slice.isLost ? { lost: -slice.units } : { leased: -slice.units });
+  }
+
+  /** Slices whose time is not over, at or below a level. */
+  liveSlices(level: string): number {
+    this.#wake();
+    let live = 0;
+    for (const { place, isLost } of this.#slices.values()) if (!isLost && this.#countsAt(place, level)) live++;
+    return live;
+  }
+
+  /** When the first live slice ends; null where there is none. */
+  firstSliceEnd(): EpochMs | null {
+    let first: number | null = null;
+    for (const { endsAt, isLost } of this.#slices.values())
+      if (!isLost && (first === null || endsAt < first)) first = endsAt;
+    return first as EpochMs | null;
+  }
+
+  #countsAt({ path, agent }: Place, level: string): boolean {
+    return level === this.#context.user || level === agent || isAtOrBelow(path, level as NodePath);
+  }
+
+  /** What ended by the clock counts as spent: waiting for it no longer helps. */
+  #lapse(now: EpochMs): void {
+    for (const slice of this.#slices.values()) {
+      if (slice.isLost || slice.endsAt > now) continue;
+      slice.isLost = true;
+      this.#add(slice.place, { leased: -slice.units, lost: slice.units });
+    }
   }
 
   /** After the commit that folded a path away: its sums stay in every level above. */
@@ -82,44 +145,39 @@ export class BudgetBook {
     this.#levels = null;
   }
 
-  #micros({ settled, held }: Sums): { settled: Micros; held: Micros } {
-    return { settled: settled as Micros, held: held as Micros };
+  #micros(sums: Readonly<Sums>): Pick<Level, "settled" | "held" | "leased" | "lost"> {
+    return { ...sums } as Pick<Level, "settled" | "held" | "leased" | "lost">;
   }
 
-  #sums(id: string): Sums {
-    return this.#levels?.get(id) ?? { settled: 0, held: 0 };
+  #sums(id: string): Readonly<Sums> {
+    return this.#levels?.get(id) ?? NOTHING;
   }
 
-  #add({ path, agent, day }: Place, { held, settled }: { held: number; settled: number }): void {
+  #add({ path, agent, day }: Place, change: Move): void {
     const levels = this.#levels as Map<string, Sums>;
     for (const id of agent === null ? lineOf(path) : [agent, ...lineOf(path)]) {
-      const sums = levels.get(id);
-      if (sums === undefined) levels.set(id, { held, settled });
-      else {
-        sums.held += held;
-        sums.settled += settled;
-      }
+      let sums = levels.get(id);
+      if (sums === undefined) levels.set(id, (sums = { ...NOTHING }));
+      addTo(sums, change);
     }
-    if (day === this.#day) {
-      this.#today.held += held;
-      this.#today.settled += settled;
-    }
+    if (day === this.#day) addTo(this.#today, change);
   }
 
   #wake(): void {
     if (this.#levels !== null) return;
     const { db } = this.#context;
     this.#levels = new Map();
-    this.#today = { settled: 0, held: 0 };
+    this.#slices.clear();
+    this.#today = { ...NOTHING };
     const latest = db
       .select({
-        day: sql<number>`max(coalesce((select max(day) from nodes), 0), coalesce((select max(day) from agents), 0), coalesce((select max(day) from "user"), 0), coalesce((select max(day) from holds), 0))`,
+        day: sql<number>`max(coalesce((select max(day) from nodes), 0), coalesce((select max(day) from agents), 0), coalesce((select max(day) from "user"), 0), coalesce((select max(day) from holds), 0), coalesce((select max(day) from slices), 0))`,
       })
       .from(sql`(select 1)`)
       .get();
     this.#day = Math.max(dayOf(this.#context.now()), latest?.day ?? 0);
     for (const folded of [...db.select().from(t.agents).all(), ...db.select().from(t.user).all()]) {
-      if ("cap" in folded) this.#levels.set(folded.id, { settled: folded.settled, held: 0 });
+      if ("cap" in folded) this.#levels.set(folded.id, { ...NOTHING, settled: folded.settled });
       if (folded.day === this.#day) this.#today.settled += folded.settledDay;
     }
     const clients = new Map(
@@ -132,20 +190,44 @@ export class BudgetBook {
     );
     for (const node of db.select().from(t.nodes).where(ne(t.nodes.settled, 0)).all()) {
       const place = { path: node.path as NodePath, agent: clients.get(node.session) ?? null, day: -1 };
-      this.#add(place, { held: 0, settled: node.settled });
+      this.#add(place, { settled: node.settled });
       if (node.day === this.#day) this.#today.settled += node.settledDay;
     }
+    const enlarged = sql<number>`coalesce((select sum(${t.charges.enlarged}) from ${t.charges} where ${t.charges.holdId} = ${t.holds.id}), 0)`;
     const open = db
-      .select({ path: t.holds.path, session: t.holds.session, amount: t.holds.amount, day: t.holds.day })
+      .select({
+        path: t.holds.path,
+        session: t.holds.session,
+        amount: sql<number>`${t.holds.amount} + ${enlarged}`,
+        day: t.holds.day,
+      })
       .from(t.holds)
       .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
-      .where(and(isNull(t.outcomes.holdId), ne(t.holds.amount, 0)))
+      .where(isNull(t.outcomes.holdId))
       .all();
     for (const hold of open) {
       this.#add(
         { path: hold.path as NodePath, agent: clients.get(hold.session) ?? null, day: hold.day },
-        { held: hold.amount, settled: 0 },
+        { held: hold.amount },
       );
     }
+    // Whoever holds them may have asked just before this object went away: their time begins again now.
+    for (const slice of db.select().from(t.slices).all()) {
+      const place = { path: slice.path as NodePath, agent: clients.get(slice.session) ?? null, day: slice.day };
+      this.#slices.set(slice.id, {
+        place,
+        units: slice.units,
+        endsAt: (this.#context.now() + slice.termMs) as EpochMs,
+        isLost: false,
+      });
+      this.#add(place, { leased: slice.units });
+    }
   }
+}
+
+function addTo(sums: Sums, { settled = 0, held = 0, leased = 0, lost = 0 }: Move): void {
+  sums.settled += settled;
+  sums.held += held;
+  sums.leased += leased;
+  sums.lost += lost;
 }

@@ -4,10 +4,9 @@
  * message is admitted again. Rows go when a socket is closed, by whichever side; what it did becomes one invocation.
  */
 import { and, count, eq, isNotNull, isNull, lte, min } from "drizzle-orm";
-import { decideHold } from "../../core/budget/ledger.ts";
 import type { Denial } from "../../core/denial.ts";
 import { sessionOf, type ConnectionId, type EpochMs, type EpochSeconds, type NodePath } from "../../core/ids.ts";
-import { ASK_LIFE_MS, CONNECTIONS_SESSION_MAX } from "../../core/limits.ts";
+import { CONNECTIONS_SESSION_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { CLOSE, closeReason } from "../../core/wire/frames.ts";
 import type {
@@ -115,7 +114,7 @@ export class Connections {
   admitMessage({ connection, worker, cost }: MessageQuestion): Result<MessageAdmission, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
-      const day = this.#book.today(now);
+      this.#book.today(now);
       const { db } = this.#context;
       const row = db.select().from(t.connections).where(eq(t.connections.id, connection)).get();
       if (row === undefined || row.worker !== worker) return err(UNKNOWN);
@@ -128,21 +127,12 @@ export class Connections {
           exp: Math.floor(row.expiresAt / 1000) as EpochSeconds,
           now: Math.floor(now / 1000) as EpochSeconds,
         });
-      const remaining = decideHold(
-        this.#calls.levels(path, live.value, now),
-        cost,
-        (now + ASK_LIFE_MS) as EpochMs,
-        now,
-      );
+      const remaining = this.#calls.spend(path, row.slug, cost, live.value, now);
       if (!remaining.ok) return remaining;
-      this.#calls.addCost(path, cost, day);
       db.update(t.connections)
         .set({ messages: row.messages + 1, cost: row.cost + cost, lastAt: now })
         .where(eq(t.connections.id, connection))
         .run();
-      this.#context.afterCommit(() =>
-        this.#book.move({ path, agent: live.value.agent?.id ?? null, day }, { held: 0, settled: cost }),
-      );
       const exp = Math.floor(row.expiresAt / 1000) as EpochSeconds;
       const chain = {
         subject: this.#context.user,

@@ -285,6 +285,7 @@ export class Lines {
       db.select({ n: count() }).from(t.nodes).where(below(t.nodes.path, path)).get()?.n !== 0 ||
       db.select({ n: count() }).from(t.stops).where(eq(t.stops.path, path)).get()?.n !== 0 ||
       db.select({ n: count() }).from(t.connections).where(eq(t.connections.path, path)).get()?.n !== 0 ||
+      db.select({ n: count() }).from(t.slices).where(eq(t.slices.path, path)).get()?.n !== 0 ||
       db
         .select({ id: t.holds.id })
         .from(t.holds)

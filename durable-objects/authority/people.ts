@@ -51,6 +51,7 @@ export class People {
       settled: 0,
       day: 0,
       settledDay: 0,
+      tats: null,
     };
     this.#context.db.insert(t.user).values(row).run();
     this.#audit.append("user.enrolled", null, { tier }, this.#context.now());

@@ -6,6 +6,7 @@ import { and, count, eq, gt, inArray, isNull, lte, max, min, ne, sql } from "dri
 import { dayOf } from "../../core/budget/ledger.ts";
 import type { Denial, EndReason } from "../../core/denial.ts";
 import { isAtOrBelow, lineOf, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
+import { ENVELOPE_SLACK_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { closeCodeOf } from "../../core/wire/frames.ts";
 import type { By, EndQuestion, Reach, StopReport } from "../../core/wire/rpc.ts";
@@ -14,9 +15,10 @@ import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
-import type { Calls } from "./calls.ts";
 import type { Connections } from "./connections.ts";
 import type { Context } from "./context.ts";
+import type { Leases } from "./leases.ts";
+import type { Tallies } from "./tallies.ts";
 import { once } from "./idempotency.ts";
 import { addSettled, atOrBelow, type Lines } from "./line.ts";
 import { whoOf, type People } from "./people.ts";
@@ -31,7 +33,8 @@ export class Stopping {
   readonly #people: People;
   readonly #agents: Agents;
   readonly #lines: Lines;
-  readonly #calls: Calls;
+  readonly #leases: Leases;
+  readonly #tallies: Tallies;
   readonly #connections: Connections;
   readonly #book: BudgetBook;
   readonly #audit: Audit;
@@ -42,7 +45,8 @@ export class Stopping {
     people: People;
     agents: Agents;
     lines: Lines;
-    calls: Calls;
+    leases: Leases;
+    tallies: Tallies;
     connections: Connections;
     book: BudgetBook;
     audit: Audit;
@@ -52,7 +56,8 @@ export class Stopping {
     this.#people = parts.people;
     this.#agents = parts.agents;
     this.#lines = parts.lines;
-    this.#calls = parts.calls;
+    this.#leases = parts.leases;
+    this.#tallies = parts.tallies;
     this.#connections = parts.connections;
     this.#book = parts.book;
     this.#audit = parts.audit;
@@ -202,7 +207,7 @@ export class Stopping {
     db.insert(t.stops).values(stop).run();
     if (isSession) {
       db.update(t.sessions).set({ endedAt: now }).where(eq(t.sessions.id, session)).run();
-      this.#calls.reportTallies(session, now);
+      this.#tallies.report(session, now);
       this.#alarms.schedule("fold", session, (now + FOLD_DELAY_MS) as EpochMs);
     }
     this.#audit.append(
@@ -214,7 +219,11 @@ export class Stopping {
     return stop;
   }
 
-  /** An asked call counts as a live lease until it is reported or its envelope must have ended. */
+  /**
+   * The moment after which nothing below is admitted, and no envelope of it accepted: now, where no lease lives. A slice
+   * that was not reported may be used until the object's timer of its term has fired, and an asked call counts as a live
+   * lease until its envelope must have ended.
+   */
   #fence(path: NodePath, now: EpochMs): EpochMs {
     const last = this.#context.db
       .select({ at: max(t.holds.envelopeEnds) })
@@ -222,7 +231,8 @@ export class Stopping {
       .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
       .where(and(atOrBelow(t.holds.path, path), isNull(t.outcomes.holdId)))
       .get()?.at;
-    return Math.max(now, last ?? 0) as EpochMs;
+    const leased = this.#leases.hasOpen(path) ? (this.#leases.liveUntil ?? now) + ENVELOPE_SLACK_MS : 0;
+    return Math.max(now, last ?? 0, leased) as EpochMs;
   }
 
   /** After the commit: closes sockets, and waits for the fence by timer where asked to. */
@@ -253,7 +263,11 @@ export class Stopping {
       by: { kind: stop.byKind, id: stop.byId, reason: stop.note },
       fence: { at: stop.fenceAt as EpochMs, passed },
       sockets: { closed: stop.sockets - Math.min(pending, stop.sockets), pending },
-      calls: { running: running?.n ?? 0, deadline: (running?.deadline ?? null) as EpochMs | null },
+      calls: {
+        running: running?.n ?? 0,
+        upTo: this.#leases.upTo(at),
+        deadline: (running?.deadline ?? null) as EpochMs | null,
+      },
       grants: stop.grants,
     };
   }
@@ -292,7 +306,11 @@ export class Stopping {
       const row = db.select().from(t.sessions).where(eq(t.sessions.id, session)).get();
       if (row === undefined || row.folded) return;
       const path = session as NodePath;
-      if (this.report(this.stopOf(path) as StopRow, path).calls.running > 0 || this.#connections.openBelow(path) > 0) {
+      if (
+        this.report(this.stopOf(path) as StopRow, path).calls.running > 0 ||
+        this.#leases.hasOpen(path) ||
+        this.#connections.openBelow(path) > 0
+      ) {
         return this.#alarms.schedule("fold", session, (now + FOLD_DELAY_MS) as EpochMs);
       }
       const table = row.clientId === null ? t.user : t.agents;

@@ -180,6 +180,8 @@ export function question(token: VerifiedToken, over: Partial<AdmitQuestion> = {}
     cost: 10 as Micros,
     origin,
     askedAt: now(),
+    lease: null,
+    reports: [],
     ...over,
   };
 }

@@ -47,6 +47,7 @@ export function edgeWith(agents: Readonly<Record<string, TestAgent>>, origins: r
       requiredTier: "free",
       transport: "http",
       cost: { most: 0 },
+      level: "strict", // what a call did is seen in the object at once; slices have tests of their own
       ...entry,
     })),
   });

@@ -7,7 +7,7 @@ export class Probe extends protect(Agent<Cloudflare.Env, { count: number }>) {
 
   override async onRequest(request: Request): Promise<Response> {
     const url = new URL(request.url);
-    switch (url.pathname.split("/").at(-1)) {
+    switch (url.pathname.split("/").at(-1) ?? "") {
       case "caller": {
         const before = this.caller.callId;
         await new Promise((wake) => setTimeout(wake, Number(url.searchParams.get("wait") ?? 0)));

@@ -1,0 +1,267 @@
+// Slices and rates in the object: what is granted never exceeds a cap, whatever is reported, lost, told twice or told
+// late, and with the object evicted in between.
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Demand, SliceReport } from "../../core/budget/lease.ts";
+import type { CallId, Micros } from "../../core/ids.ts";
+import type { Admission } from "../../core/wire/rpc.ts";
+import type { VerifiedToken } from "../../core/token/verify.ts";
+import {
+  by,
+  expectOk,
+  newAgent,
+  newPerson,
+  now,
+  openFor,
+  question,
+  reasonOf,
+  tokenOf,
+  type Person,
+} from "../support/workerd/authority.ts";
+
+const micros = (value: number): Micros => value as Micros;
+const FIRST: Demand = { calls: 0, ranOut: false };
+
+function ask(
+  person: Person,
+  token: VerifiedToken,
+  lease: Demand = FIRST,
+  reports: readonly SliceReport[] = [],
+  cost = 10,
+) {
+  return person.authority.admit(question(token, { lease, reports, cost: micros(cost) }));
+}
+
+function reportOf({ slice }: Admission, over: Partial<SliceReport> = {}): SliceReport {
+  if (slice === null) throw new Error("no slice");
+  const at = now();
+  const settled = over.settled ?? micros(0);
+  const calls = over.calls ?? 0;
+  return {
+    id: slice.id,
+    settled,
+    calls,
+    tallies: calls === 0 ? [] : [{ instance: "default", calls, errors: 0, cost: settled, firstAt: at, lastAt: at }],
+    running: [],
+    ...over,
+  };
+}
+
+async function scene(cap: number): Promise<{ person: Person; token: VerifiedToken }> {
+  const person = await newPerson("admin"); // no rate windows
+  return { person, token: await tokenOf(await openFor(person, await newAgent(person, { cap }))) };
+}
+
+describe.each([{ evicted: false }, { evicted: true }])("evicted between steps: $evicted", ({ evicted }) => {
+  const step = async (person: Person): Promise<void> => {
+    if (evicted) await evictDurableObject(person.stub);
+  };
+
+  test(
+    "slices double with demand and shrink with what is left; all of the cap can be spent, nothing more",
+    { timeout: 60_000 },
+    async () => {
+      const { person, token } = await scene(200);
+      let demand = FIRST;
+      let reports: SliceReport[] = [];
+      const sizes: number[] = [];
+      for (;;) {
+        const answer = await ask(person, token, demand, reports);
+        await step(person);
+        if (!answer.ok) {
+          expect(answer.denial).toMatchObject({ reason: "budget_exhausted", remaining: 0 });
+          break;
+        }
+        const { calls, units } = answer.value.slice ?? { calls: 0, units: 0 };
+        expect(units).toBe(calls * 10);
+        sizes.push(calls);
+        demand = { calls, ranOut: true };
+        reports = [reportOf(answer.value, { calls, settled: micros(units) })];
+      }
+      expect(sizes).toEqual([1, 2, 4, 6, 3, 2, 1, 1]);
+      expect(expectOk(await person.authority.leash(token)).budget).toEqual({
+        cap: 200,
+        settled: 200,
+        held: 0,
+        remaining: 0,
+      });
+    },
+  );
+
+  test("what was not spent flows back with the report; told twice it is told once", async () => {
+    const { person, token } = await scene(100);
+    const first = expectOk(await ask(person, token, { calls: 8, ranOut: true }));
+    expect(first.slice).toMatchObject({ calls: 5, units: 50 });
+    await step(person);
+    expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 0, held: 50, remaining: 50 });
+    const report = reportOf(first, { calls: 2, settled: micros(13) });
+    expectOk(await person.authority.report([report, report]));
+    await step(person);
+    expectOk(await person.authority.report([report]));
+    expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 13, held: 0, remaining: 87 });
+  });
+
+  test("a call that is still running when its slice is reported is a hold, settled by its own id", async () => {
+    const { person, token } = await scene(100);
+    const first = expectOk(await ask(person, token, { calls: 2, ranOut: true }));
+    const callId = `running-${token.session.slice(-8)}` as CallId;
+    const running = [{ callId, instance: "default", held: micros(10), admittedAt: now() }];
+    expectOk(await person.authority.report([reportOf(first, { calls: 2, settled: micros(4), tallies: [], running })]));
+    await step(person);
+    expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 4, held: 10 });
+    expect(expectOk(await person.authority.settle({ hold: null, callId, cost: micros(7), failed: false }))).toEqual({
+      cost: 7,
+      repeated: false,
+    });
+    await step(person);
+    expect(
+      expectOk(await person.authority.settle({ hold: null, callId, cost: micros(7), failed: false })).repeated,
+    ).toBe(true);
+    expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 11, held: 0, remaining: 89 });
+  });
+
+  test("only slices stand in the way: 429 with the end of the first; once it is over and unreported: 402", async () => {
+    const { person, token } = await scene(10);
+    expectOk(await ask(person, token));
+    await step(person);
+    const held = await ask(person, token);
+    expect(held).toMatchObject({ ok: false, denial: { reason: "budget_held" } });
+    if (!held.ok && held.denial.reason === "budget_held") expect(held.denial.retryAfterMs).toBeLessThanOrEqual(2_000);
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3_000 });
+    try {
+      expect(reasonOf(await ask(person, token))).toBe("budget_exhausted");
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test("a slice that nobody reports is spent: named in the log after a minute, and a late report changes nothing", async () => {
+    const { person, token } = await scene(100);
+    const first = expectOk(await ask(person, token, { calls: 3, ranOut: true }));
+    await step(person);
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 61_000 });
+    try {
+      await runDurableObjectAlarm(person.stub);
+      expectOk(await person.authority.report([reportOf(first, { calls: 1, settled: micros(1) })]));
+      expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({
+        settled: 50,
+        held: 0,
+        remaining: 50,
+      });
+      const rows = await runInDurableObject(person.stub, (_, state) =>
+        state.storage.sql.exec("select body from audit where kind = 'slice.lost'").toArray(),
+      );
+      expect(rows.map(({ body }) => JSON.parse(String(body)) as unknown)).toMatchObject([{ cost: 50, calls: 5 }]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+test("an isolate that counts wrong is not believed: all of its slice is spent", async () => {
+  const { person, token } = await scene(100);
+  const first = expectOk(await ask(person, token, { calls: 2, ranOut: true }));
+  expectOk(await person.authority.report([reportOf(first, { calls: 4, settled: micros(41) })]));
+  expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 40, remaining: 60 });
+});
+
+test("5 siblings of one parent racing for slices: units granted never exceed the parent's cap", async () => {
+  const person = await newPerson("admin");
+  const grant = await openFor(person, await newAgent(person, { cap: 1_000 }), { budget: micros(300) });
+  const siblings = await Promise.all(Array.from({ length: 5 }, (_, i) => tokenOf(grant, { act: `s${i}` })));
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, (_, i) => ask(person, siblings[i % 5] as VerifiedToken, { calls: 4, ranOut: true })),
+  );
+  const units = answers.reduce((sum, answer) => sum + (answer.ok ? (answer.value.slice?.units ?? 0) : 0), 0);
+  expect(units).toBe(300);
+});
+
+test("a stop waits for the slices below it, and is at once where none lives", async () => {
+  const { person, token } = await scene(100);
+  const end = {
+    path: token.node,
+    why: "terminated",
+    by,
+    reach: { kind: "operator" },
+    wait: true,
+    idempotency: null,
+  } as const;
+  const other = await tokenOf(await openFor(person, await newAgent(person)));
+  expectOk(await ask(person, token));
+  const started = Date.now();
+  const quick = expectOk(await person.authority.terminate({ ...end, path: other.node }));
+  expect(quick.fence.at - started).toBeLessThan(1_000);
+  const report = expectOk(await person.authority.terminate(end));
+  expect(report.calls.upTo).toBe(1);
+  expect(report.fence.at - report.endedAt).toBeGreaterThan(3_000);
+  expect(report.fence.at - report.endedAt).toBeLessThanOrEqual(4_000);
+  expect(report.fence.passed).toBe(true);
+  expect(reasonOf(await ask(person, token))).toBe("ended:terminated");
+});
+
+describe("rates: free callers have 20 a second", () => {
+  // The clock stands still: what is admitted is the burst.
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: Date.now() }));
+  afterEach(() => void vi.useRealTimers());
+
+  test("strict calls one by one, and a thousand narrowings of one token share the windows above them", async () => {
+    const person = await newPerson("free");
+    const grant = await openFor(person, await newAgent(person));
+    const answers = [];
+    for (let i = 0; i < 30; i++)
+      answers.push(await person.authority.admit(question(await tokenOf(grant, { act: "child" }), { cost: micros(0) })));
+    expect(answers.filter(({ ok }) => ok)).toHaveLength(20);
+    const refused = answers.find(({ ok }) => !ok);
+    expect(refused).toMatchObject({ denial: { reason: "rate_limited", limit: 20, window: "burst" } });
+  });
+
+  test("a slice is charged for all of its calls, and gives back what was not called", async () => {
+    const person = await newPerson("free");
+    const token = await tokenOf(await openFor(person, await newAgent(person)));
+    const first = expectOk(await ask(person, token, { calls: 40, ranOut: true }, [], 1));
+    expect(first.slice?.calls).toBe(20);
+    expect(first.rate).toMatchObject({ name: "burst", remaining: 0 });
+    expect(reasonOf(await ask(person, token, FIRST, [], 1))).toBe("rate_limited");
+    expectOk(await person.authority.report([reportOf(first, { calls: 5, settled: micros(5) })]));
+    expect(expectOk(await ask(person, token, { calls: 40, ranOut: true }, [], 1)).slice?.calls).toBeGreaterThanOrEqual(
+      15,
+    );
+  });
+
+  test("an evicted object refills nothing", async () => {
+    const person = await newPerson("free");
+    const token = await tokenOf(await openFor(person, await newAgent(person)));
+    expectOk(await ask(person, token, { calls: 40, ranOut: true }, [], 1));
+    await evictDurableObject(person.stub);
+    expect(reasonOf(await ask(person, token, { calls: 40, ranOut: true }, [], 1))).toBe("rate_limited");
+  });
+});
+
+describe("charges in the middle of a call", () => {
+  test("add up, enlarge the hold where it is too small, and are what the call costs in the end", async () => {
+    const { person, token } = await scene(100);
+    const asked = question(token, { level: "strict", cost: micros(20) });
+    const { hold } = expectOk(await person.authority.admit(asked));
+    if (hold === null) throw new Error("no hold");
+    const charge = (id: string, amount: number) =>
+      person.authority.charge({ hold, callId: asked.callId, id, micros: micros(amount) });
+    expect(expectOk(await charge("a", 15))).toMatchObject({ charged: 15, held: 20 });
+    expect(expectOk(await charge("a", 15))).toMatchObject({ charged: 15, held: 20 });
+    expect(reasonOf(await charge("a", 16))).toBe("idempotency_conflict");
+    expect(expectOk(await charge("b", 25))).toMatchObject({ charged: 40, held: 40, remaining: 60 });
+    expect(reasonOf(await charge("c", 61))).toBe("budget_held");
+    expect(reasonOf(await charge("c", 200))).toBe("budget_exhausted");
+    await evictDurableObject(person.stub);
+    expect(expectOk(await person.authority.settle({ hold, callId: asked.callId, cost: null, failed: false }))).toEqual({
+      cost: 40,
+      repeated: false,
+    });
+    expect(reasonOf(await charge("d", 1))).toBe("hold_mismatch:settled");
+    expect(expectOk(await person.authority.leash(token)).budget).toEqual({
+      cap: 100,
+      settled: 40,
+      held: 0,
+      remaining: 60,
+    });
+  });
+});

@@ -1,0 +1,285 @@
+/**
+ * The isolate's leases: slices by node and entry, refusals, and what is still to be reported (DESIGN.md §4). Admission
+ * from here touches no storage and makes no call. Values alone: no request waits for a promise that another began, and
+ * whatever is lost with the isolate was counted when it was granted.
+ */
+import { HeldSlice, type Demand, type SliceGrant, type SliceReport } from "../core/budget/lease.ts";
+import type { Denial } from "../core/denial.ts";
+import { lineOf, type CallId, type EpochMs, type Micros, type NodePath, type Slug, type UserId } from "../core/ids.ts";
+import {
+  LEASED_NODES_MAX,
+  LEASED_REFUSALS_MAX,
+  LEASE_DEFAULT_MS,
+  REFUSALS_SECOND_MAX,
+  REPORT_DELAY_MS,
+  REPORTS_CALL_MAX,
+} from "../core/limits.ts";
+import type { VerifiedToken } from "../core/token/verify.ts";
+import type { RateView } from "../core/wire/rpc.ts";
+
+/** One node at one entry. */
+interface Slot {
+  readonly user: UserId;
+  slices: HeldSlice[];
+  demand: Demand;
+  /** As the object said at the last grant, less what was spent since. */
+  remaining: number | null;
+  rate: RateView | null;
+  /** Calls in the second that began at `second`: whether renewing ahead is worth it. */
+  second: number;
+  calls: number;
+  isRenewing: boolean;
+}
+
+interface Refusal {
+  readonly denial: Denial;
+  readonly until: EpochMs;
+  /** For calls that cost at least this. */
+  readonly cost: Micros;
+}
+
+/** A slice that is over, until it is told of: a call of it that ends meanwhile is still told of with it. */
+interface Pending {
+  readonly report: () => SliceReport;
+  readonly since: EpochMs;
+}
+
+/** A call that a slice admitted. */
+export interface Taken {
+  readonly slice: HeldSlice;
+  readonly remaining: Micros | null;
+  readonly rate: RateView | null;
+  /** Renew ahead, after the answer: fast callers should not wait for the object. */
+  readonly renew: boolean;
+}
+
+/** Below this many calls a second the next slice is asked for when it is needed. */
+const RENEW_AHEAD_CALLS_SECOND = 20;
+const UNUSED_SLACK_MS = 200;
+const NO_DEMAND: Demand = { calls: 0, ranOut: false };
+
+export class Leases {
+  readonly #slots = new Map<string, Slot>();
+  readonly #refusals = new Map<string, Refusal>();
+  readonly #pending = new Map<UserId, Pending[]>();
+  readonly #refused = new Map<NodePath, { second: number; count: number }>();
+  #clock = 0 as EpochMs;
+  #nextSweep = 0;
+
+  /**
+   * Takes one call from a live slice of the node at that entry.
+   *
+   * @param now the isolate's clock; one that went back makes every slice void
+   */
+  take(token: VerifiedToken, slug: Slug, instance: string, callId: CallId, cost: Micros, now: EpochMs): Taken | null {
+    this.#observe(now);
+    const slot = this.#slots.get(keyOf(token, slug));
+    if (slot === undefined) return null;
+    if (slot.second !== Math.floor(now / 1000)) {
+      slot.second = Math.floor(now / 1000);
+      slot.calls = 0;
+    }
+    slot.calls++;
+    const slice = slot.slices.find((held) => held.take(callId, instance, cost, now));
+    if (slice === undefined) return null;
+    if (slot.remaining !== null) slot.remaining = Math.max(0, slot.remaining - cost);
+    const renew =
+      !slot.isRenewing &&
+      slot.calls > RENEW_AHEAD_CALLS_SECOND &&
+      slot.slices.every((held) => !held.isLive(now) || held.isRunningLow());
+    if (renew) slot.isRenewing = true;
+    return { slice, remaining: slot.remaining as Micros | null, rate: slot.rate, renew };
+  }
+
+  /** What the isolate saw of the node's calls, for the size of the next slice. Closes what is used up. */
+  demand(token: VerifiedToken, slug: Slug, now: EpochMs): Demand {
+    const slot = this.#slots.get(keyOf(token, slug));
+    if (slot === undefined) return NO_DEMAND;
+    this.#closeEnded(slot, now);
+    return slot.demand;
+  }
+
+  /** Keeps a slice that was granted; the least recently granted node goes when there are too many. */
+  keep(
+    token: VerifiedToken,
+    slug: Slug,
+    grant: SliceGrant,
+    askedAt: EpochMs,
+    remaining: Micros | null,
+    rate: RateView | null,
+  ): HeldSlice {
+    const key = keyOf(token, slug);
+    const slot: Slot = this.#slots.get(key) ?? {
+      user: token.subject,
+      slices: [],
+      demand: NO_DEMAND,
+      remaining,
+      rate,
+      second: 0,
+      calls: 0,
+      isRenewing: false,
+    };
+    this.#slots.delete(key);
+    this.#slots.set(key, slot);
+    const held = new HeldSlice(grant, askedAt);
+    slot.slices.push(held);
+    slot.remaining = remaining;
+    slot.rate = rate;
+    slot.isRenewing = false;
+    this.#nextSweep = Math.min(this.#nextSweep === 0 ? Infinity : this.#nextSweep, held.endsAt);
+    if (this.#slots.size > LEASED_NODES_MAX) {
+      const [oldest, least] = this.#slots.entries().next().value as [string, Slot];
+      for (const slice of least.slices) this.#close(least, slice);
+      this.#slots.delete(oldest);
+    }
+    return held;
+  }
+
+  /** The renewal that was begun did not bring a slice. */
+  renewalFailed(token: VerifiedToken, slug: Slug): void {
+    const slot = this.#slots.get(keyOf(token, slug));
+    if (slot !== undefined) slot.isRenewing = false;
+  }
+
+  /** A timer of its term has fired: whatever the clock says, it is over. */
+  expire(token: VerifiedToken, slug: Slug, slice: HeldSlice): void {
+    slice.voidNow();
+    const slot = this.#slots.get(keyOf(token, slug));
+    if (slot !== undefined && slot.slices.includes(slice)) this.#close(slot, slice);
+  }
+
+  /** A refusal that was leased and covers this call, or the isolate's own 429 for a caller that was refused too often. */
+  refusal(token: VerifiedToken, slug: Slug, cost: Micros, now: EpochMs): Denial | null {
+    const second = Math.floor(now / 1000);
+    for (const path of lineOf(token.node)) {
+      const ended = this.#refusals.get(path);
+      if (ended !== undefined && ended.until > now) return ended.denial;
+      const refused = this.#refused.get(path);
+      if (refused?.second === second && refused.count >= REFUSALS_SECOND_MAX)
+        return { reason: "rate_limited", retryAfterMs: 1_000 - (now % 1_000) };
+    }
+    const own = this.#refusals.get(keyOf(token, slug)) ?? this.#refusals.get(token.subject);
+    if (own === undefined || own.until <= now || cost < own.cost) return null;
+    const { denial } = own;
+    return "retryAfterMs" in denial ? { ...denial, retryAfterMs: own.until - now } : denial;
+  }
+
+  /** Remembers what the object refused, for as long as it must be so. */
+  noteRefusal(token: VerifiedToken, slug: Slug, cost: Micros, denial: Denial, now: EpochMs): void {
+    const lasting = lastingOf(denial, token, now);
+    if (lasting === null) return;
+    const key =
+      denial.reason === "ended" ? denial.node : denial.reason === "user_disabled" ? token.subject : keyOf(token, slug);
+    this.#refusals.delete(key);
+    this.#refusals.set(key, { denial, until: lasting, cost: denial.reason === "user_disabled" ? (0 as Micros) : cost });
+    if (this.#refusals.size > LEASED_REFUSALS_MAX) this.#refusals.delete(this.#refusals.keys().next().value as string);
+    this.#countRefusal(
+      "node" in denial && (denial.node as string).startsWith("ses_") ? (denial.node as NodePath) : token.grant,
+      now,
+    );
+  }
+
+  #countRefusal(node: NodePath, now: EpochMs): void {
+    const second = Math.floor(now / 1000);
+    const known = this.#refused.get(node);
+    if (known?.second === second) known.count++;
+    else {
+      this.#refused.delete(node);
+      this.#refused.set(node, { second, count: 1 });
+      if (this.#refused.size > LEASED_REFUSALS_MAX) this.#refused.delete(this.#refused.keys().next().value as NodePath);
+    }
+  }
+
+  /** Reports to ride on a call to that user's object. Whoever takes them sends them, or puts them back. */
+  drain(user: UserId): readonly SliceReport[] {
+    const pending = this.#pending.get(user);
+    if (pending === undefined) return [];
+    const riding = pending.splice(0, REPORTS_CALL_MAX);
+    if (pending.length === 0) this.#pending.delete(user);
+    return riding.map(({ report }) => report());
+  }
+
+  putBack(user: UserId, reports: readonly SliceReport[], now: EpochMs): void {
+    if (reports.length === 0) return;
+    const pending = this.#pending.get(user) ?? [];
+    this.#pending.set(user, [...reports.map((report) => ({ report: () => report, since: now })), ...pending]);
+  }
+
+  /** Users whose reports found nothing to ride on: the next request of anyone sends them. Sweeps when something has ended. */
+  overdue(now: EpochMs): readonly UserId[] {
+    this.#observe(now);
+    if (this.#nextSweep !== 0 && now >= this.#nextSweep) this.#sweep(now);
+    if (this.#pending.size === 0) return [];
+    const users: UserId[] = [];
+    for (const [user, pending] of this.#pending)
+      if (pending.some(({ since }) => now - since >= REPORT_DELAY_MS)) users.push(user);
+    return users;
+  }
+
+  #sweep(now: EpochMs): void {
+    let next = Infinity;
+    for (const slot of this.#slots.values()) {
+      this.#closeEnded(slot, now);
+      for (const slice of slot.slices) next = Math.min(next, slice.endsAt - UNUSED_SLACK_MS);
+    }
+    this.#nextSweep = next === Infinity ? 0 : Math.max(next, now + 50);
+  }
+
+  /** What is over, and what nobody has used for almost all of its time: its units are wanted elsewhere. */
+  #closeEnded(slot: Slot, now: EpochMs): void {
+    for (const slice of [...slot.slices]) {
+      const isUnused = now - slice.lastTakenAt >= slice.grant.termMs - UNUSED_SLACK_MS;
+      if (!slice.isLive(now) || isUnused || slice.isUsedUp) this.#close(slot, slice);
+    }
+  }
+
+  #close(slot: Slot, slice: HeldSlice): void {
+    slot.slices = slot.slices.filter((other) => other !== slice);
+    slot.demand = slice.demand;
+    const pending = this.#pending.get(slot.user) ?? [];
+    slice.voidNow();
+    pending.push({ report: () => slice.close(), since: this.#clock });
+    this.#pending.set(slot.user, pending);
+  }
+
+  /** A clock that went back makes every slice void: its end can't be told any more. */
+  #observe(now: EpochMs): void {
+    if (now < this.#clock) {
+      for (const slot of this.#slots.values()) for (const slice of slot.slices) this.#close(slot, slice);
+      this.#refusals.clear();
+      this.#nextSweep = 0;
+    }
+    this.#clock = now;
+  }
+}
+
+/** By path and what its narrowed segments say: another content under the same path is another caller's mistake. */
+const keys = new WeakMap<VerifiedToken, string>();
+function keyOf(token: VerifiedToken, slug: Slug): string {
+  let node = keys.get(token);
+  if (node === undefined) {
+    node =
+      token.segments.length === 0
+        ? token.node
+        : `${token.node} ${token.segments.map(({ content }) => content).join("")}`;
+    keys.set(token, node);
+  }
+  return `${slug} ${node}`;
+}
+
+/** Until when a refusal holds; null for what may be different at once. */
+function lastingOf(denial: Denial, token: VerifiedToken, now: EpochMs): EpochMs | null {
+  switch (denial.reason) {
+    case "ended":
+      return (token.exp * 1000) as EpochMs;
+    case "user_disabled":
+    case "budget_exhausted":
+      return (now + LEASE_DEFAULT_MS) as EpochMs;
+    case "rate_limited":
+    case "budget_held":
+    case "delegation_limit":
+      return (now + Math.min(denial.retryAfterMs, LEASE_DEFAULT_MS)) as EpochMs;
+    default:
+      return null;
+  }
+}
