@@ -20,7 +20,7 @@ const text = z.string().check(z.minLength(1), z.maxLength(USERNAME_LENGTH_MAX + 
 const page = {
   cursor: z.optional(z.string().check(z.maxLength(512))),
   /** More than a page may hold is a page. */
-  limit: z._default(z.int().check(z.minimum(1)), PAGE_ROWS_DEFAULT),
+  limit: z.optional(z.int().check(z.minimum(1))),
 };
 const sessionsQuery = z.strictObject({
   user: z.optional(text),
@@ -41,7 +41,8 @@ const reason = z.string().check(
 );
 export const reasonOnly = z.strictObject({ reason });
 export const tierChange = z.strictObject({ tier: z.enum(TIERS), reason });
-const wait = z._default(z.boolean(), true);
+/** Absent: after the fence. */
+const wait = z.optional(z.boolean());
 const termination = z.strictObject({ id: z.string(), reason, wait });
 const stop = z.strictObject({ user: z.string(), reason, wait });
 
@@ -82,7 +83,7 @@ export class OperatorActs {
     const userId = await this.#userFilter(user);
     if (!userId.ok) return userId;
     if (userId.value === false) return ok({ rows: [], cursor: null });
-    const limit = Math.min(query.value.limit, PAGE_ROWS_MAX);
+    const limit = Math.min(query.value.limit ?? PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX);
     const isClient = agent?.startsWith("agt_") ?? false;
     const rows = await listSessions(this.#edge.db, {
       userId: userId.value,
@@ -106,7 +107,7 @@ export class OperatorActs {
     if (!userId.ok) return userId;
     const path = session === undefined ? null : parseNodePath(session, this.#edge.idMac);
     if (userId.value === false || (session !== undefined && path === null)) return ok({ rows: [], cursor: null });
-    const limit = Math.min(query.value.limit, PAGE_ROWS_MAX);
+    const limit = Math.min(query.value.limit ?? PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX);
     const rows = await listAudit(this.#edge.db, {
       userId: userId.value,
       sessionId: path === null ? null : sessionOf(path),
@@ -142,7 +143,7 @@ export class OperatorActs {
       why: "terminated" as const,
       by: this.#by(order.value.reason),
       reach: { kind: "operator" as const },
-      wait: order.value.wait,
+      wait: order.value.wait ?? true,
       idempotency,
     };
     return this.#edge.ask(userOf(path, this.#edge.idMac), (authority) =>
@@ -185,7 +186,7 @@ export class OperatorActs {
     if (!order.ok) return order;
     const user = parseUserId(order.value.user, this.#edge.idMac);
     if (user === null) return NOT_FOUND;
-    const question = { by: this.#by(order.value.reason), wait: order.value.wait };
+    const question = { by: this.#by(order.value.reason), wait: order.value.wait ?? true };
     return this.#edge.ask(user, (authority) => authority[how](question));
   }
 

@@ -29,7 +29,7 @@ const registration = z.strictObject({
     z.refine((name) => !/\p{C}/u.test(name), "has characters that can't be shown"),
   ),
   jwks: z.strictObject({
-    keys: z.array(z.record(z.string(), z.unknown())).check(z.length(1, "one key, no more and no fewer")),
+    keys: z.array(z.unknown()).check(z.length(1, "one key, no more and no fewer")),
   }),
   scope: z.optional(z.string()),
   legate_budget: z.optional(micros),
@@ -66,7 +66,7 @@ export async function register(call: Call, caller: SessionCaller): Promise<Answe
   const body = await readJson(call.request, registration);
   if (!body.ok) return body;
   const { client_name: name, jwks, scope: asked, legate_budget: budget = null } = body.value;
-  const key = await parsePublicJwk(jwks.keys[0] ?? {});
+  const key = await parsePublicJwk(jwks.keys[0]);
   if (!key.ok) return key;
   const person = await livePerson(call, caller);
   if (!person.ok) return person;

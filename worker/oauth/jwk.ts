@@ -29,7 +29,8 @@ function contradicts(jwk: Readonly<Record<string, unknown>>, alg: string): strin
 }
 
 /** @returns the key, or `request_invalid` with a sentence for whoever registers */
-export async function parsePublicJwk(jwk: Readonly<Record<string, unknown>>): Promise<Result<AgentKey, Denial>> {
+export async function parsePublicJwk(value: unknown): Promise<Result<AgentKey, Denial>> {
+  const jwk: Readonly<Record<string, unknown>> = typeof value === "object" && value !== null ? { ...value } : {};
   if (PRIVATE_MEMBERS.some((name) => Object.hasOwn(jwk, name)))
     return refused(
       '"jwks": this key is private. Send only its public half, and make a new pair: this one has travelled.',

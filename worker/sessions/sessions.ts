@@ -18,15 +18,18 @@ import { byCaller, livePerson, ownAgent } from "./person.ts";
 const micros = z.int().check(z.minimum(0));
 const opening = z.strictObject({
   clientId: z.optional(z.string()),
-  /** As in a token: names joined by spaces; or a list of them. */
-  scope: z.optional(z.union([z.string(), z.array(z.string())])),
+  /** As in a token: names joined by spaces; or a list of them. Looked at by `scopeOf`. */
+  scope: z.optional(z.unknown()),
   budget: z.optional(micros),
   ttlSeconds: z.optional(z.int().check(z.minimum(1))),
 });
 const change = z.strictObject({ budget: micros });
 
-function scopeOf(asked: string | readonly string[] | undefined): Result<readonly string[] | null, Denial> {
+function scopeOf(asked: unknown): Result<readonly string[] | null, Denial> {
   if (asked === undefined) return ok(null);
+  const isList = Array.isArray(asked) && asked.every((name) => typeof name === "string");
+  if (typeof asked !== "string" && !isList)
+    return err({ reason: "request_invalid", detail: '"scope": names joined by spaces, or a list of them.' });
   const names = parseScope(typeof asked === "string" ? asked : formatScope(asked));
   return names === null ? err({ reason: "scope_invalid", scope: [] }) : ok([...names]);
 }
