@@ -105,7 +105,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#leases = leases;
     this.#connections = connections;
     this.#stopping = stopping;
-    this.#sessions = new Sessions({ context, people, agents, lines, audit, alarms });
+    this.#sessions = new Sessions({ context, people, agents, lines, book, audit, alarms });
     this.#views = new Views({ context, lines, connections, stopping, book });
     this.#caps = new Caps({ context, lines, stopping, views: this.#views, audit });
     const delivery = new Delivery(context, env.DB);

@@ -61,6 +61,7 @@ export type AuditBody = {
     readonly client: string;
     readonly scope: string[];
     readonly cap: number | null;
+    readonly reserved: number | null;
     readonly audience: string | null;
     readonly expires: number;
   };

@@ -2,7 +2,7 @@
  * The ledger's decision: may this much be set aside at a node and every level above it? Integers only. A level is a cap
  * in the tree user (a UTC day) → agent → session → grants → nodes; `settled` and `held` count the level's whole subtree.
  *
- *   settled + lost + held + leased + cost <= cap, at each level
+ *   settled + lost + held + leased + reserved + cost <= cap, at each level
  *
  * `leased` are slices that isolates may still spend from, `lost` those whose time is over and that nobody reported: they
  * count as spent, unless a late report says better.
@@ -21,19 +21,33 @@ export interface Level {
   readonly held: Micros;
   readonly leased: Micros;
   readonly lost: Micros;
+  /** Set aside below for nodes that have not used it yet: Σ max(0, reserved − committed) over reservations under here. */
+  readonly reserved: Micros;
+  /** What this level has of its own reservation and not used: what it spends of that costs the levels above nothing more. */
+  readonly slack: Micros;
 }
 
-/** What is granted at a level, spent or not. */
-export function committed({ settled, held, leased, lost }: Level): number {
-  return settled + held + leased + lost;
+/** What is granted at a level, spent or not: its own and everything below, reservations at least in full. */
+export function committed({ settled, held, leased, lost, reserved }: Level): number {
+  return settled + held + leased + lost + reserved;
+}
+
+/** The most that one more charge at the node may be, at each capped level: what it has left, and the slack on the way up to it. */
+function* roomOf(
+  levels: readonly Level[],
+): Generator<{ readonly level: Level; readonly cap: Micros; readonly left: number }> {
+  let slack = 0;
+  for (const level of levels.toReversed()) {
+    if (level.cap !== null) yield { level, cap: level.cap, left: level.cap - committed(level) + slack };
+    slack += level.slack;
+  }
 }
 
 /** What the strictest level still has, and which it is; null where nothing caps. */
 export function leftOf(levels: readonly Level[]): { readonly micros: Micros; readonly level: Level } | null {
   let strictest: { micros: Micros; level: Level } | null = null;
-  for (const level of levels) {
-    if (level.cap === null) continue;
-    const micros = Math.max(0, level.cap - committed(level)) as Micros;
+  for (const { level, left } of roomOf(levels)) {
+    const micros = Math.max(0, left) as Micros;
     if (strictest === null || micros < strictest.micros) strictest = { micros, level };
   }
   return strictest;
@@ -63,17 +77,14 @@ export function decideHold(
     }
   }
   let remaining: number | null = null;
-  for (const level of levels) {
-    const { id, cap } = level;
-    if (cap === null) continue;
-    const left = cap - committed(level) - cost;
-    if (left < 0)
+  for (const { level, left } of roomOf(levels)) {
+    if (left < cost)
       return err({
         reason: "budget_held",
-        node: id,
+        node: level.id,
         retryAfterMs: Math.min(2_000, Math.max(1, (earliestEnd ?? now) - now)),
       });
-    remaining = remaining === null ? left : Math.min(remaining, left);
+    remaining = Math.min(remaining ?? Infinity, left - cost);
   }
   return ok(remaining as Micros | null);
 }

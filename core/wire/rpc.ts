@@ -122,6 +122,8 @@ export interface Delegate {
   readonly agents: readonly string[] | null;
   readonly budget: Micros | null;
   readonly ttlSeconds: number | null;
+  /** Set aside for it out of what the levels above have left; what it does not use flows back at its end. */
+  readonly reserve: Micros | null;
   /** Set when the token is for a resource server instead of Legate. */
   readonly audience: string | null;
   readonly by: By;

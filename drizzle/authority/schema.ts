@@ -106,6 +106,14 @@ export const grants = sqliteTable(
   (table) => [index("grants_session").on(table.session), index("grants_client").on(table.clientId)],
 );
 
+/** Connections of one agent object that were open when a mark fell. */
+export interface StoppedObject {
+  readonly slug: string;
+  readonly instance: string;
+  readonly kind: "socket" | "stream";
+  readonly open: number;
+}
+
 /** Marks: what stands here has ended, with everything below it. The first row of a path stays; nothing revives. */
 export const stops = sqliteTable(
   "stops",
@@ -133,6 +141,8 @@ export const stops = sqliteTable(
     /** Sockets and grants that were open below when it fell. */
     sockets: integer().notNull(),
     grants: integer().notNull(),
+    /** Where those sockets and streams were: a line of the report for each agent object. Null: as many as `sockets` says. */
+    objects: text({ mode: "json" }).$type<StoppedObject[]>(),
   },
   (table) => [index("stops_session").on(table.session)],
 );
@@ -147,6 +157,8 @@ export const nodes = sqliteTable(
     /** What a narrowed node stands for (`contentOf`); a second content for the same path is refused. */
     content: text(),
     cap: integer(),
+    /** Set aside out of the parent's cap for this grant alone; released when it ends. */
+    reserved: integer(),
     /** By calls of this node itself, not of those below it. */
     settled: integer().notNull(),
     day: integer().notNull(),
@@ -229,7 +241,7 @@ export const slices = sqliteTable("slices", {
   termMs: integer().notNull(),
 });
 
-/** Sockets that agents' objects registered before they served them. Closing removes the row. */
+/** Sockets and streams that agents' objects registered before they served them. Closing removes the row. */
 export const connections = sqliteTable(
   "connections",
   {
@@ -252,9 +264,47 @@ export const connections = sqliteTable(
     messages: integer().notNull(),
     cost: integer().notNull(),
     lastAt: integer().notNull(),
+    kind: text({ enum: ["socket", "stream"] })
+      .notNull()
+      .default("socket"),
+    /** When its client is told that it will expire; null once told. */
+    warnAt: integer(),
   },
   (table) => [index("connections_session").on(table.session), index("connections_expires").on(table.expiresAt)],
 );
+
+/** One-use tickets for upgrades and renewals, by the digest of their secret; gone with their first use, or after 30 s. */
+export const tickets = sqliteTable(
+  "tickets",
+  {
+    digest: text().primaryKey(),
+    target: text().notNull(),
+    /** The page that a person's cookie bought it on; null where a token bought it. */
+    origin: text(),
+    /** The open connection that it renews; null where it opens one. */
+    connection: text(),
+    /** The verified token that it stands for, without its bytes. */
+    token: text({ mode: "json" }).$type<unknown>().notNull(),
+    expiresAt: integer().notNull(),
+  },
+  (table) => [index("tickets_expires").on(table.expiresAt)],
+);
+
+/** What an operator has locked: this user, or an agent that this user registered. */
+export const locks = sqliteTable("locks", {
+  target: text().primaryKey(),
+  reason: text().notNull(),
+  byId: text().notNull(),
+  at: integer().notNull(),
+  /** Null: until it is lifted. */
+  until: integer(),
+});
+
+/** One row that stands for nothing but its size: a stop at the storage's limit deletes it before it writes. */
+export const ballast = sqliteTable("ballast", {
+  id: integer().primaryKey(),
+  filler: text().notNull(),
+});
 
 /** Counted calls of one node, entry, instance and minute, until the minute is reported. */
 export const tallies = sqliteTable(

@@ -3,11 +3,12 @@
  * nodes, open holds and folded totals, and moved only after the write that changes them has committed. The decision
  * itself is pure (core/budget/ledger.ts).
  */
-import { eq, isNull, ne, sql } from "drizzle-orm";
+import { eq, isNotNull, isNull, ne, sql } from "drizzle-orm";
 import { dayOf, type Level } from "../../core/budget/ledger.ts";
 import { isAtOrBelow, lineOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
+import { Reservations } from "./reservations.ts";
 
 interface Sums {
   settled: number;
@@ -43,6 +44,10 @@ export class BudgetBook {
   #today: Sums = { ...NOTHING };
   /** Slices granted and not reported, in the order of their ends. */
   readonly #slices = new Map<string, OpenSlice>();
+  readonly #reservations = new Reservations((path) => {
+    const { settled, held, leased, lost } = this.#sums(path);
+    return settled + held + leased + lost;
+  });
 
   constructor(context: Context) {
     this.#context = context;
@@ -73,15 +78,36 @@ export class BudgetBook {
   ): Level[] {
     this.today(now);
     const { userDayMicros } = this.#context.config.limits;
-    const levels: Level[] = [{ id: this.#context.user, cap: userDayMicros, ...this.#micros(this.#today) }];
-    if (agent !== null) levels.push({ id: agent.id, cap: agent.cap, ...this.#micros(this.#sums(agent.id)) });
-    for (const at of lineOf(path)) levels.push({ id: at, cap: caps.get(at) ?? null, ...this.#micros(this.#sums(at)) });
+    const reserved = this.#reservations;
+    const level = (id: string, cap: Micros | null, sums: Readonly<Sums>, below: number, slack: number): Level => ({
+      id,
+      cap,
+      ...this.#micros(sums),
+      reserved: below as Micros,
+      slack: slack as Micros,
+    });
+    const levels = [level(this.#context.user, userDayMicros, this.#today, reserved.ofUser(now), 0)];
+    if (agent !== null)
+      levels.push(level(agent.id, agent.cap, this.#sums(agent.id), reserved.ofAgent(agent.id, now), 0));
+    for (const at of lineOf(path))
+      levels.push(level(at, caps.get(at) ?? null, this.#sums(at), reserved.below(at, now), reserved.slack(at, now)));
     return levels;
   }
 
-  of(id: string): Pick<Level, "settled" | "held" | "leased" | "lost"> {
+  of(id: string): Readonly<Record<keyof Sums, Micros>> {
     this.#wake();
     return this.#micros(this.#sums(id));
+  }
+
+  /** After the commit of a grant that reserves out of its parent's cap. */
+  reserve({ path, agent }: Omit<Place, "day">, micros: Micros, endsAt: EpochMs): void {
+    this.#wake();
+    this.#reservations.add(path, { micros, agent, endsAt });
+  }
+
+  /** After the commit of an end: what was reserved below and not used flows back. */
+  release(path: NodePath): void {
+    this.#reservations.release(path);
   }
 
   /** After the commit of a hold, or of its outcome. */
@@ -145,8 +171,8 @@ export class BudgetBook {
     this.#levels = null;
   }
 
-  #micros(sums: Readonly<Sums>): Pick<Level, "settled" | "held" | "leased" | "lost"> {
-    return { ...sums } as Pick<Level, "settled" | "held" | "leased" | "lost">;
+  #micros(sums: Readonly<Sums>): Readonly<Record<keyof Sums, Micros>> {
+    return { ...sums } as Record<keyof Sums, Micros>;
   }
 
   #sums(id: string): Readonly<Sums> {
@@ -168,6 +194,7 @@ export class BudgetBook {
     const { db } = this.#context;
     this.#levels = new Map();
     this.#slices.clear();
+    this.#reservations.clear();
     this.#today = { ...NOTHING };
     const latest = db
       .select({
@@ -188,6 +215,13 @@ export class BudgetBook {
         .all()
         .map((row) => [row.id, row.client]),
     );
+    for (const node of db.select().from(t.nodes).where(isNotNull(t.nodes.reserved)).all()) {
+      const reservation = { micros: node.reserved ?? 0, agent: clients.get(node.session) ?? null };
+      this.#reservations.add(node.path as NodePath, {
+        ...reservation,
+        endsAt: (node.liveUntilSeconds * 1000) as EpochMs,
+      });
+    }
     for (const node of db.select().from(t.nodes).where(ne(t.nodes.settled, 0)).all()) {
       const place = { path: node.path as NodePath, agent: clients.get(node.session) ?? null, day: -1 };
       this.#add(place, { settled: node.settled });

@@ -112,7 +112,13 @@ export class Lines {
 
   /** A node of a session or grant that is being opened. Call inside a decision. */
   insert(
-    node: { path: NodePath; kind: "session" | "grant"; cap: Micros | null; liveUntil: EpochSeconds },
+    node: {
+      path: NodePath;
+      kind: "session" | "grant";
+      cap: Micros | null;
+      reserved?: Micros | null;
+      liveUntil: EpochSeconds;
+    },
     now: EpochMs,
   ): Result<null, Denial> {
     return this.#record({ ...node, content: null }, now);
@@ -169,6 +175,7 @@ export class Lines {
       kind: NodeRow["kind"];
       content: string | null;
       cap: Micros | null;
+      reserved?: Micros | null;
       liveUntil: EpochSeconds;
     },
     now: EpochMs,
@@ -186,6 +193,7 @@ export class Lines {
         kind: node.kind,
         content: node.content,
         cap: node.cap,
+        reserved: node.reserved ?? null,
         settled: 0,
         day: 0,
         settledDay: 0,

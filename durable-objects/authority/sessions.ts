@@ -16,6 +16,7 @@ import {
   type SessionId,
 } from "../../core/ids.ts";
 import { scopesOfTier } from "../../core/config.ts";
+import { decideHold } from "../../core/budget/ledger.ts";
 import type { Denial } from "../../core/denial.ts";
 import {
   ACTORS_MAX,
@@ -33,6 +34,7 @@ import * as t from "../../drizzle/authority/schema.ts";
 import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
+import type { BudgetBook } from "./budget-book.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
 import type { GrantRow, Lines, LiveLine } from "./line.ts";
@@ -43,14 +45,24 @@ export class Sessions {
   readonly #people: People;
   readonly #agents: Agents;
   readonly #lines: Lines;
+  readonly #book: BudgetBook;
   readonly #audit: Audit;
   readonly #alarms: Alarms;
 
-  constructor(parts: { context: Context; people: People; agents: Agents; lines: Lines; audit: Audit; alarms: Alarms }) {
+  constructor(parts: {
+    context: Context;
+    people: People;
+    agents: Agents;
+    lines: Lines;
+    book: BudgetBook;
+    audit: Audit;
+    alarms: Alarms;
+  }) {
     this.#context = parts.context;
     this.#people = parts.people;
     this.#agents = parts.agents;
     this.#lines = parts.lines;
+    this.#book = parts.book;
     this.#audit = parts.audit;
     this.#alarms = parts.alarms;
   }
@@ -203,7 +215,15 @@ export class Sessions {
         openedAt: now,
         expiresSeconds: expires,
       };
-      const node = this.#lines.insert({ path, kind: "grant", cap: question.budget, liveUntil: expires }, now);
+      const { budget: cap, reserve: reserved } = question;
+      if (reserved !== null) {
+        const { agent } = live.value;
+        const room = decideHold(this.#book.levels(token.node, agent, live.value.caps, now), reserved, null, now);
+        if (!room.ok) return room;
+        const endsAt = (expires * 1000) as EpochMs;
+        this.#context.afterCommit(() => this.#book.reserve({ path, agent: agent?.id ?? null }, reserved, endsAt));
+      }
+      const node = this.#lines.insert({ path, kind: "grant", cap, reserved, liveUntil: expires }, now);
       if (!node.ok) return node;
       this.#context.db.insert(t.grants).values(grant).run();
       this.#audit.append(
@@ -215,7 +235,8 @@ export class Sessions {
           how,
           client: client.id,
           scope: scope.value,
-          cap: question.budget,
+          cap,
+          reserved,
           audience: question.audience,
           expires: expires * 1000,
         },

@@ -2,7 +2,7 @@
  * Ending things. The mark is durable first, and everything below it is dead with it: admission looks for marks along the
  * whole line. Then sockets are closed and the fence is waited for. What could not be reached is pending, and the alarm's.
  */
-import { and, count, eq, gt, inArray, isNull, lte, max, min, ne, sql } from "drizzle-orm";
+import { and, count, eq, gt, inArray, isNotNull, isNull, lte, max, min, ne, sql } from "drizzle-orm";
 import { dayOf } from "../../core/budget/ledger.ts";
 import type { Denial, EndReason } from "../../core/denial.ts";
 import { isAtOrBelow, lineOf, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
@@ -204,6 +204,11 @@ export class Stopping {
       sockets,
       grants,
     };
+    db.update(t.nodes)
+      .set({ reserved: null })
+      .where(and(atOrBelow(t.nodes.path, path), isNotNull(t.nodes.reserved)))
+      .run();
+    this.#context.afterCommit(() => this.#book.release(path));
     db.insert(t.stops).values(stop).run();
     if (isSession) {
       db.update(t.sessions).set({ endedAt: now }).where(eq(t.sessions.id, session)).run();

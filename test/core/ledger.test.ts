@@ -9,7 +9,7 @@ const micros = (amount: number) => amount as Micros;
 
 /** Without slices: the leases' own tests bring those. */
 const level = (id: string, cap: number | null, settled: number, held: number): Level =>
-  ({ id, cap, settled, held, leased: 0, lost: 0 }) as Level;
+  ({ id, cap, settled, held, leased: 0, lost: 0, reserved: 0, slack: 0 }) as Level;
 
 /** `user 100: 40 + 10` is a cap of 100 with 40 settled and 10 held; `-` is no cap. */
 function levels(picture: string): Level[] {
@@ -27,7 +27,11 @@ function levels(picture: string): Level[] {
       settled: micros(Number(settled)),
       held: micros(Number(held)),
       leased: micros(0),
+      reserved: micros(0),
+      slack: micros(0),
       lost: micros(0),
+      reserved: micros(0),
+      slack: micros(0),
     };
   });
 }

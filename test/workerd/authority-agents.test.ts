@@ -98,6 +98,7 @@ describe("delegation", () => {
       scope: null,
       agents: null,
       budget: null,
+      reserve: null,
       ttlSeconds: null,
       audience: null,
       by,

@@ -265,3 +265,73 @@ describe("charges in the middle of a call", () => {
     });
   });
 });
+
+describe.each([{ evicted: false }, { evicted: true }])(
+  "reservations, evicted between steps: $evicted",
+  ({ evicted }) => {
+    test("what is reserved is kept from siblings, costs the parent no more when it is used, and flows back at the end", async () => {
+      const person = await newPerson("admin");
+      const planner = await newAgent(person, { cap: 1_000 });
+      const searcher = await newAgent(person);
+      const grant = await openFor(person, planner, { budget: micros(100) });
+      const token = await tokenOf(grant);
+      const step = async (): Promise<void> => {
+        if (evicted) await evictDurableObject(person.stub);
+      };
+      const delegate = async (reserve: number) =>
+        person.authority.delegate({
+          token: await tokenOf(grant, { for: searcher.id }),
+          client: { id: searcher.id, stopCount: 0 },
+          how: "redeem",
+          scope: null,
+          agents: null,
+          budget: null,
+          reserve: micros(reserve),
+          ttlSeconds: null,
+          audience: null,
+          by,
+        });
+      const spend = async (from: VerifiedToken, cost: number): Promise<string> => {
+        const asked = question(from, { level: "strict", cost: micros(cost) });
+        const admitted = await person.authority.admit(asked);
+        if (admitted.ok)
+          expectOk(
+            await person.authority.settle({
+              hold: admitted.value.hold,
+              callId: asked.callId,
+              cost: micros(cost),
+              failed: false,
+            }),
+          );
+        await step();
+        return reasonOf(admitted);
+      };
+      const child = expectOk(await delegate(60));
+      await step();
+      expect(reasonOf(await delegate(41))).toBe("budget_held");
+      expect(expectOk(await person.authority.leash(token)).budget.remaining).toBe(40);
+      expect(await spend(token, 41)).toBe("budget_held");
+      expect(await spend(await tokenOf(child), 50)).toBe("ok"); // out of its reservation
+      expect(expectOk(await person.authority.leash(token)).budget.remaining).toBe(40);
+      expect(await spend(await tokenOf(child), 30)).toBe("ok"); // 10 of it, and 20 of what the parent has left
+      expect(expectOk(await person.authority.leash(token)).budget.remaining).toBe(20);
+      const other = expectOk(await delegate(20));
+      await step();
+      expect(await spend(token, 1)).toBe("budget_held");
+      expectOk(
+        await person.authority.revoke({
+          path: other.path,
+          why: "revoked",
+          by,
+          reach: { kind: "person" },
+          wait: false,
+          idempotency: null,
+        }),
+      );
+      await step();
+      expect(expectOk(await person.authority.leash(token)).budget).toMatchObject({ settled: 80, remaining: 20 });
+      expect(await spend(token, 20)).toBe("ok");
+      expect(await spend(token, 1)).toBe("budget_exhausted");
+    });
+  },
+);

@@ -33,6 +33,8 @@ interface Asked {
   readonly agents: readonly string[] | null;
   readonly audience: string | null;
   readonly budget: Micros | null;
+  /** Set aside out of the parent's cap, for a delegation alone. */
+  readonly reserve: Micros | null;
   readonly ttlSeconds: number | null;
 }
 
@@ -72,11 +74,15 @@ function readAsked(form: Form, edge: Edge): Result<Asked, Denial> {
   if (!budget.ok) return budget;
   const ttlSeconds = readCount(form, "legate_ttl");
   if (!ttlSeconds.ok) return ttlSeconds;
-  if (form.has("legate_reserve")) return invalid('"legate_reserve" is not supported yet; cap it with "legate_budget".');
+  const reserve = readCount(form, "legate_reserve");
+  if (!reserve.ok) return reserve;
+  if (reserve.value !== null && budget.value !== null && reserve.value > budget.value)
+    return invalid('"legate_reserve" is part of "legate_budget", and no more.');
   return ok({
     scope: names === null ? null : [...names],
     ...target.value,
     budget: budget.value,
+    reserve: reserve.value,
     ttlSeconds: ttlSeconds.value,
   });
 }
@@ -114,7 +120,9 @@ function byClient({ client }: ClientCaller): By {
 
 /** client_credentials: a session of the agent's owner. */
 function open(call: Call, caller: ClientCaller, asked: Asked): Promise<Result<GrantView, Denial>> {
-  const { audience, ...rest } = asked;
+  const { audience, reserve, ...rest } = asked;
+  if (reserve !== null)
+    return Promise.resolve(invalid('"legate_reserve" is for delegations: a session draws on its agent.'));
   if (audience !== null) {
     // A resource server's token is an exchange: it hangs below a session that already lives.
     return Promise.resolve(err({ reason: "target_invalid", target: audience }));
