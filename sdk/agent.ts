@@ -17,7 +17,7 @@ import type { ConnectionId, EpochMs, Micros } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
 import { ERROR_FRAME } from "../core/wire/frames.ts";
 import type { IdentityKey } from "../core/wire/identity.ts";
-import type { AgentSocketsRpc, AuthorityServiceRpc, Settled } from "../core/wire/rpc.ts";
+import type { AgentSocketsRpc, AuthorityServiceRpc, Charged, Settled } from "../core/wire/rpc.ts";
 import { callerOf, calls, currentCall, delegatedRequest, type Caller, type CallContext } from "./agent/caller.ts";
 import { importKeys, openEnvelope, withoutInternals, type IdentitySecrets, type Opened } from "./agent/envelope.ts";
 import { Sockets, type End } from "./agent/sockets.ts";
@@ -59,6 +59,14 @@ export interface Protected extends AgentSocketsRpc {
    * @param cost micros, no more than the entry's most
    */
   legateSettle(cost: number): Promise<Result<Settled, Denial>>;
+  /**
+   * Adds to what a call with a hold of its own costs (strict calls, streams), also in the middle of a stream; what it
+   * would cost more than is held enlarges the hold first. Where the caller's budget has no room the hold stands, and the
+   * denial says so: stop working. A stream that is given up costs what was charged until then.
+   *
+   * @param micros a whole number
+   */
+  charge(micros: number): Promise<Result<Charged, Denial>>;
   /**
    * What a message costs, in micros, told before it is served; final. A class that knows better overrides it.
    *
@@ -162,6 +170,15 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
       return this.#legate.LEGATE.settle({ identity: envelope, cost: cost as Micros, failed: false });
     }
 
+    async charge(micros: number): Promise<Result<Charged, Denial>> {
+      const { envelope } = currentCall();
+      if (envelope === null) return err({ reason: "hold_mismatch", fault: "settled" }); // a message's cost was final
+      const question = { identity: envelope, id: crypto.randomUUID(), micros: micros as Micros };
+      // A charge whose answer was lost is told again under its own id: it is one charge.
+      const first = await this.#legate.LEGATE.charge(question).catch(() => null);
+      return first ?? this.#legate.LEGATE.charge(question);
+    }
+
     messageCost(_message: WSMessage, most: number): number {
       return most;
     }
@@ -247,6 +264,8 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
     override async webSocketClose(ws: WebSocket, code: number, reason: string, wasClean: boolean): Promise<void> {
       this.#sockets.gone(ws, code);
       await this.lifecycle.webSocketClose(ws, code, reason, wasClean);
+      // The base class leaves a close frame without a code unanswered, and its client waits for ever (agents 0.32).
+      if (code === 1005) tryClose(ws);
     }
 
     override async webSocketError(ws: WebSocket, error: unknown): Promise<void> {
@@ -309,6 +328,14 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
       super.broadcast(message, [...without, ...this.#sockets.pending]);
     }
   };
+}
+
+function tryClose(ws: WebSocket): void {
+  try {
+    ws.close(1000);
+  } catch {
+    // it is closed
+  }
 }
 
 function trySend(connection: Connection, text: string): void {

@@ -178,9 +178,9 @@ function answered(answer: Response, { call, target, isUpgrade, open }: Forwardab
   if (failed || answer.body === null || answer.headers.has("content-length")) {
     if (failed) call.ctx.waitUntil(answer.body?.cancel().catch(() => undefined) ?? Promise.resolve());
     settle(open, cost, failed);
-    return cleanAnswer(answer, answer.body, open.admitted.remaining, place);
+    return cleanAnswer(answer, answer.body, open.admitted, place);
   }
-  return cleanAnswer(answer, settleAtEnd(answer.body, open, cost, failed), open.admitted.remaining, place);
+  return cleanAnswer(answer, settleAtEnd(answer.body, open, cost, failed), open.admitted, place);
 }
 
 /** A length that is named was compared already, and the platform holds a body to it; one that isn't is counted here. */

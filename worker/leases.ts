@@ -88,7 +88,9 @@ export class Leases {
       slot.calls > RENEW_AHEAD_CALLS_SECOND &&
       slot.slices.every((held) => !held.isLive(now) || held.isRunningLow());
     if (renew) slot.isRenewing = true;
-    return { slice, remaining: slot.remaining as Micros | null, rate: slot.rate, renew };
+    // The windows were charged for the whole slice: what is left of it may still be called.
+    const rate = slot.rate === null ? null : { ...slot.rate, remaining: slot.rate.remaining + slice.callsLeft };
+    return { slice, remaining: slot.remaining as Micros | null, rate, renew };
   }
 
   /** What the isolate saw of the node's calls, for the size of the next slice. Closes what is used up. */

@@ -7,7 +7,8 @@ import type { Denial } from "../core/denial.ts";
 import type { Slug } from "../core/ids.ts";
 import { err, ok, type Result } from "../core/result.ts";
 import { SUBPROTOCOL } from "../core/wire/frames.ts";
-import { ANSWER_HEADERS, HEADER, budgetHeader } from "../core/wire/http.ts";
+import { ANSWER_HEADERS, HEADER, budgetHeader, rateHeaders } from "../core/wire/http.ts";
+import type { RateView } from "../core/wire/rpc.ts";
 import { SECURITY_HEADERS } from "./respond.ts";
 
 const AGENT_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'";
@@ -25,12 +26,12 @@ export interface AgentPlace {
 
 /**
  * @param body what is sent of the agent's body: it may have been led through a pipe that sees its end
- * @param remaining micros left for the caller; null where nothing caps it
+ * @param left micros left for the caller (null where nothing caps it), and its strictest rate window
  */
 export function cleanAnswer(
   answer: Response,
   body: ReadableStream | null,
-  remaining: number | null,
+  left: { readonly remaining: number | null; readonly rate: RateView | null },
   place: AgentPlace,
 ): Result<Response, Denial> {
   if (answer.status >= 500) return err({ reason: "agent_failed", slug: place.slug, status: answer.status });
@@ -42,8 +43,9 @@ export function cleanAnswer(
   headers.set("cache-control", privately(answer.headers.get("cache-control")));
   const location = placeOf(answer, place);
   if (location !== null) headers.set("location", location);
-  const budget = budgetHeader(remaining);
+  const budget = budgetHeader(left.remaining);
   if (budget !== null) headers.set(HEADER.budget, budget);
+  if (left.rate !== null) for (const [name, value] of Object.entries(rateHeaders(left.rate))) headers.set(name, value);
   return ok(new Response(BODILESS.has(answer.status) ? null : body, { status: answer.status, headers }));
 }
 

@@ -41,6 +41,13 @@ export function denied(denial: Denial, { shape, resourceMetadata }: DenialShape)
   const wire = denialToWire(denial);
   const headers: Record<string, string> = {};
   if (wire.retryAfterSeconds !== null) headers["retry-after"] = String(wire.retryAfterSeconds);
+  if (denial.reason === "rate_limited" && wire.retryAfterSeconds !== null) {
+    // What clients knew before there was a draft; the reset is in seconds, like Retry-After.
+    if (denial.limit !== undefined) headers["x-ratelimit-limit"] = String(denial.limit);
+    headers["x-ratelimit-remaining"] = "0";
+    headers["x-ratelimit-reset"] = String(wire.retryAfterSeconds);
+    if (denial.window !== undefined) headers["ratelimit"] = `"${denial.window}";r=0;t=${wire.retryAfterSeconds}`;
+  }
   if (wire.allow !== null) headers["allow"] = wire.allow.join(", ");
   if (wire.challenge !== null) {
     const metadata = resourceMetadata === null ? [] : [`resource_metadata="${resourceMetadata}"`];

@@ -122,6 +122,10 @@ export class HeldSlice {
     return this.#units as Micros;
   }
 
+  get callsLeft(): number {
+    return this.#calls;
+  }
+
   /** Whether the next calls are worth asking for ahead: little of it is left, though much of its time is. */
   isRunningLow(): boolean {
     return this.#calls * 4 <= this.grant.calls;

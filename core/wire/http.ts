@@ -44,7 +44,7 @@ export const PROOF_HEADERS: readonly string[] = [
 
 /** What scripts of an allowed origin may read of an answer, besides what every script may. */
 export const EXPOSED_HEADERS =
-  "Legate-Budget, Legate-Receipt, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate";
+  "Legate-Budget, Legate-Receipt, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
 
 /** What passes from an agent's answer to the caller; everything else stays behind. */
 export const ANSWER_HEADERS: ReadonlySet<string> = new Set([
@@ -73,6 +73,25 @@ export const ANSWER_HEADERS: ReadonlySet<string> = new Set([
  */
 export function budgetHeader(remaining: number | null): string | null {
   return remaining === null ? null : `remaining=${remaining}`;
+}
+
+/**
+ * `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): the strictest window of those charged.
+ *
+ * @param rate calls a window of seconds, what is left of it, and when it is full again
+ */
+export function rateHeaders(rate: {
+  readonly name: string;
+  readonly calls: number;
+  readonly seconds: number;
+  readonly remaining: number;
+  readonly resetMs: number;
+}): Readonly<Record<string, string>> {
+  const { name, calls, seconds, remaining, resetMs } = rate;
+  return {
+    ratelimit: `"${name}";r=${Math.max(0, remaining)};t=${Math.ceil(resetMs / 1000)}`,
+    "ratelimit-policy": `"${name}";q=${calls};w=${seconds}`,
+  };
 }
 
 /** `Legate-Cost: <micros>` as an agent reports it: a whole number in plain digits, or null. */
