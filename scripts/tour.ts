@@ -171,7 +171,10 @@ async function refusals(analyst: AgentSession): Promise<AgentSession> {
   step("Everyone can look at their own leash");
   const leash = await analyst.leash();
   expect(leash["node"] === analyst.node, "the analyst sees its node, its chain, and what it may still spend");
-  return analyst.spawn("summarizer", { scope: ["research", "catalog:read"] });
+  const grandchild = await analyst.spawn("summarizer", { scope: ["research", "catalog:read"] });
+  const warm = await grandchild.fetch("/agents/researcher/default/lookup?q=salmon");
+  expect(warm.ok, "and a sub-agent of its own may ask the researcher, unproven as it is");
+  return grandchild;
 }
 
 async function stop(walk: Walk, operator: Person, sessions: readonly AgentSession[], socket: WebSocket): Promise<void> {
@@ -247,6 +250,19 @@ function readArguments(): { issuer: string; state: string } {
   return { issuer: new URL(issuer).origin, state };
 }
 
+async function endOfTheTour(
+  walk: Walk,
+  [assistant, analyst]: readonly [AgentSession, AgentSession],
+  socket: WebSocket,
+  state: string,
+): Promise<void> {
+  const grandchild = await refusals(analyst);
+  step("The tour's operator signs in");
+  const operator = await findOperator(walk.issuer, state, process.env["LEGATE_BOOTSTRAP"] ?? "");
+  expect(operator.id !== walk.person.id, "somebody else than the person");
+  await stop(walk, operator, [assistant, analyst, grandchild], socket);
+}
+
 async function walkTour(): Promise<void> {
   const { issuer, state } = readArguments();
   const began = Date.now();
@@ -256,13 +272,11 @@ async function walkTour(): Promise<void> {
   const { assistant, delegation } = await openAndDelegate(walk);
   const analyst = await theftAndRedemption(walk, delegation);
   const socket = await callAgents(walk, analyst);
-  const grandchild = await refusals(analyst);
-  const warm = await grandchild.fetch("/agents/researcher/default/lookup?q=salmon");
-  expect(warm.ok, "its new sub-agent asks the researcher, unproven as it is");
-  step("The tour's operator signs in");
-  const operator = await findOperator(issuer, state, process.env["LEGATE_BOOTSTRAP"] ?? "");
-  expect(operator.id !== walk.person.id, "somebody else than the person");
-  await stop(walk, operator, [assistant, analyst, grandchild], socket);
+  try {
+    await endOfTheTour(walk, [assistant, analyst], socket, state);
+  } finally {
+    socket.close(); // an open one would keep this process
+  }
   say();
   say(`${green("✓")} ${bold("As it should be.")} ${dim(`${((Date.now() - began) / 1000).toFixed(1)} s`)}`);
 }

@@ -17,10 +17,15 @@ export const NODE = hasBundledNode && existsSync(bundledNode) ? bundledNode : pr
 /** Arguments of node for a tool of ours: wrangler warns of node's experiments, which are not ours to mend. */
 export const wrangler = (...args) => ["--no-warnings", WRANGLER, ...args];
 
-/** The environment in which wrangler neither asks, nor reports, nor looks for anything outside this machine. */
+/**
+ * The environment in which wrangler neither asks, nor reports, nor looks for anything outside this machine. Secrets of
+ * ours that stand in our own environment stay here: wrangler would take them before those of the state folder, and one
+ * secret of two that belong together.
+ */
 export function quietEnv(stateDir = join(ROOT, ".legate")) {
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("LEGATE_"));
   return {
-    ...process.env,
+    ...Object.fromEntries(inherited),
     PATH: `${BIN}:${process.env.PATH ?? ""}`,
     CI: "true",
     WRANGLER_SEND_METRICS: "false",

@@ -56,7 +56,9 @@ export class Person {
       headers["cookie"] = [...this.#cookies].map(([name, value]) => `${name}=${value}`).join("; ");
     if (body !== undefined) headers["content-type"] = "application/json";
     const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    const response = await fetch(`${this.issuer}${path}`, init);
+    const response = await fetch(`${this.issuer}${path}`, init).catch((cause: unknown) => {
+      throw new LegateError("unreachable", `${this.issuer} could not be reached.`, { cause });
+    });
     for (const cookie of response.headers.getSetCookie()) {
       const [, name = "", value = ""] = /^([^=;]+)=([^;]*)/.exec(cookie) ?? [];
       this.#cookies.set(name, value);

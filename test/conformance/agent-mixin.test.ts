@@ -1,6 +1,7 @@
 // The mixin at its own door, beside a gate and an authority that do as each test says (test/support/workerd/mixin).
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createTestHarness } from "wrangler";
+import { events } from "../../scripts/tour/streams.ts";
 import { TEST_IDENTITY_KEY } from "../support/secrets.ts";
 import { TestSocket } from "../support/socket.ts";
 import type { Script } from "../support/mixin-script.ts";
@@ -132,6 +133,46 @@ describe("over HTTP", () => {
   test("what a stream really cost is posted with its envelope", async () => {
     expect(await json(await get(`${place()}/settle`))).toEqual({ ok: true, value: { cost: 42, repeated: false } });
     expect(await asked()).toEqual([{ asked: "settle", cost: 42 }]);
+  });
+});
+
+describe("a stream", () => {
+  const payload = Buffer.from('{"iss":"https://legate.example","exp":9999999999}').toString("base64url");
+  const headers = { "legate-delegation": `e30.${payload}.${"A".repeat(43)}` };
+  const planner = (path: string, init: RequestInit = {}) =>
+    fetch(`${base}/agents/planner/${path}`, { ...init, headers });
+  const body = JSON.stringify({ goal: "Tides? Corals? Salmon? Rainbows? Lightning?" });
+  const history = async (instance: string) => (await json(await planner(`${instance}/history`)))["chats"];
+
+  test("goes on after the call's envelope has ended, with its caller", async () => {
+    await script({ fetch: "slow" });
+    const names: string[] = [];
+    const response = await planner("streams/chat", { method: "POST", body });
+    for await (const { event } of events(response)) names.push(event);
+    expect(names).toEqual(["plan", ...Array<string>(5).fill("result"), "done"]);
+    expect(await history("streams")).toMatchObject([{ state: "done", steps: 5, session: "ses_session" }]);
+    expect(await asked()).toEqual([{ asked: "settle", cost: 600 }]);
+  });
+
+  test("is stopped by another request, and costs what it has done", async () => {
+    await script({ fetch: "slow" });
+    const names: string[] = [];
+    for await (const { event } of events(await planner("stops/chat", { method: "POST", body }))) {
+      if (names.push(event) === 2)
+        expect(await json(await planner("stops/stop", { method: "POST" }))).toEqual({ stopped: 1 });
+    }
+    expect(names).toEqual(["plan", "result", "done"]);
+    expect(await history("stops")).toMatchObject([{ state: "stopped", steps: 1 }]);
+    expect(await asked()).toEqual([{ asked: "settle", cost: 200 }]);
+  });
+
+  test("ends when whoever asked leaves", async () => {
+    await script({ fetch: "slow" });
+    const leave = new AbortController();
+    const response = await planner("leaves/chat", { method: "POST", body, signal: leave.signal });
+    await response.body?.getReader().read();
+    leave.abort();
+    await expect.poll(() => history("leaves"), { timeout: 5_000 }).toMatchObject([{ state: "stopped" }]);
   });
 });
 
@@ -300,8 +341,14 @@ test("a woken object serves by what the attachment says", async () => {
   expect(admitted).toMatchObject({ asked: "admit", delegation: true, handle: expect.stringContaining("handle of ") });
 });
 
-test("the authority hears of a client that has gone", async () => {
+test.each([
+  [1000, 1000],
+  [undefined, 1005],
+])("the authority hears of a client that closes with %s, and the client is answered", async (code, heard) => {
   const socket = await greeted(place());
-  socket.close();
-  await expect.poll(async () => (await asked()).at(-1)).toMatchObject({ asked: "disconnect", code: 1000 });
+  socket.send("a word");
+  await socket.next();
+  socket.close(code);
+  expect(await socket.gone()).toBe(1000);
+  await expect.poll(async () => (await asked()).at(-1)).toMatchObject({ asked: "disconnect", code: heard });
 });

@@ -10,7 +10,7 @@ export class TestSocket {
 
   private constructor(ws: WebSocket) {
     this.#ws = ws;
-    ws.on("message", (data) => this.#frames.push(String(data as Buffer)));
+    ws.on("message", (data) => this.#frames.push((data as Buffer).toString()));
     ws.on("close", (code, reason) => (this.#closed = { code, reason: reason.toString() }));
   }
 
@@ -29,8 +29,9 @@ export class TestSocket {
     this.#ws.send(typeof message === "string" ? message : JSON.stringify(message));
   }
 
-  close(): void {
-    this.#ws.close(1000);
+  /** @param code none leaves the close frame empty, as `close()` in a browser does */
+  close(code?: number): void {
+    this.#ws.close(code);
   }
 
   /** All that came and was not read yet. */
@@ -50,6 +51,12 @@ export class TestSocket {
     if (this.#closed === null) this.#ws.terminate();
     await this.#until(() => this.#closed !== null);
     return this.#closed ?? { code: 0, reason: "" };
+  }
+
+  /** The end of the whole handshake, which a client waits for that closed by itself. */
+  async gone(): Promise<number> {
+    await this.#until(() => this.#closed !== null);
+    return this.#closed?.code ?? 0;
   }
 
   async #until(isSo: () => boolean): Promise<void> {

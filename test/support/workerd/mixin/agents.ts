@@ -2,6 +2,8 @@
 import { Agent, type Connection, type ConnectionContext, type WSMessage } from "agents";
 import { protect } from "../../../../sdk/agent.ts";
 
+export { Planner } from "../../../../examples/agents/planner.ts";
+
 export class Probe extends protect(Agent<Cloudflare.Env, { count: number }>) {
   override initialState = { count: 0 };
 

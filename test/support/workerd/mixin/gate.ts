@@ -14,6 +14,8 @@ import type { Manner, Script } from "../../mixin-script.ts";
 interface GateEnv {
   readonly LEGATE_IDENTITY_KEY: string;
   readonly PROBE: DurableObjectNamespace;
+  /** The example's, beside a researcher that answers as slowly as a test wants. */
+  readonly PLANNER: DurableObjectNamespace;
 }
 
 let script: Script = {};
@@ -48,8 +50,9 @@ export class Authority extends WorkerEntrypoint<GateEnv> {
     return ok({ cost, repeated: false });
   }
 
-  override fetch(request: Request): Response {
+  override async fetch(request: Request): Promise<Response> {
     const { url, headers } = request;
+    await behave(script.fetch, null);
     return Response.json({
       path: new URL(url).pathname,
       authorization: headers.get("authorization"),
@@ -84,14 +87,14 @@ function identityOf(request: Request, url: URL, instance: string): Identity {
 }
 
 async function call(request: Request, url: URL, env: GateEnv): Promise<Response> {
-  const [, , , instance = "default"] = url.pathname.split("/");
+  const [, , slug, instance = "default"] = url.pathname.split("/");
   const key = await importIdentityKey(decodeBase64url(env.LEGATE_IDENTITY_KEY) ?? new Uint8Array(32));
   const wrong = JSON.parse(request.headers.get("x-wrong") ?? "{}") as Partial<Identity>;
   const headers = new Headers(request.headers);
   if (!headers.has("x-no-envelope"))
     headers.set("legate-identity", await sealIdentity(key, { ...identityOf(request, url, instance), ...wrong }));
   const object = headers.get("x-object") ?? `usr_subject.${instance}`;
-  return env.PROBE.getByName(object).fetch(new Request(request, { headers }));
+  return (slug === "planner" ? env.PLANNER : env.PROBE).getByName(object).fetch(new Request(request, { headers }));
 }
 
 export default {
