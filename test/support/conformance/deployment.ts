@@ -1,0 +1,74 @@
+// A running server on a state folder of its own, and what a test may look at beside its answers: which objects exist,
+// and the database files. Nothing of it outlives `end`.
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startServer } from "../../../scripts/lib/serve.mjs";
+
+type Server = Awaited<ReturnType<typeof startServer>>;
+
+export class Deployment {
+  readonly stateDir: string;
+  #server: Server;
+
+  private constructor(stateDir: string, server: Server) {
+    this.stateDir = stateDir;
+    this.#server = server;
+  }
+
+  static async start(): Promise<Deployment> {
+    const stateDir = mkdtempSync(join(tmpdir(), "legate-conformance-"));
+    return new Deployment(stateDir, await startServer({ stateDir }));
+  }
+
+  get url(): string {
+    return this.#server.url;
+  }
+
+  get secrets(): Readonly<Record<string, string>> {
+    return this.#server.secrets;
+  }
+
+  /** SIGKILL to every process of the server at once: nobody gets a last word. */
+  kill9(): Promise<void> {
+    return this.#server.kill9();
+  }
+
+  /** Starts anew on the same state and the same port: the issuer's name has the port in it. */
+  async restart(): Promise<void> {
+    this.#server = await startServer({ stateDir: this.stateDir, port: Number(new URL(this.url).port) });
+  }
+
+  /** Stops the server and keeps its state. */
+  stop(): Promise<void> {
+    return this.#server.stop();
+  }
+
+  async end(): Promise<void> {
+    await this.stop();
+    rmSync(this.stateDir, { recursive: true, force: true });
+  }
+
+  /** Where the objects' databases lie: one folder a class, one file an object. */
+  get objectsDir(): string {
+    return join(this.stateDir, "state/v3/do");
+  }
+
+  /** The objects that exist, `<Worker>-<Class>/<id>`, those of some classes alone where they are named. */
+  objects(...classes: string[]): string[] {
+    const names = readdirSync(this.objectsDir, { recursive: true }).map(String);
+    return names
+      .filter((name) => /^[^/]+\/[0-9a-f]{64}\.sqlite$/.test(name))
+      .filter((name) => classes.length === 0 || classes.some((wanted) => name.split("/", 1)[0]?.endsWith(`-${wanted}`)))
+      .map((name) => name.slice(0, -".sqlite".length))
+      .toSorted();
+  }
+
+  /** D1's database file. */
+  get database(): string {
+    const folder = join(this.stateDir, "state/v3/d1/miniflare-D1DatabaseObject");
+    const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
+    if (file === undefined) throw new Error("there is no D1 database");
+    return join(folder, file);
+  }
+}
