@@ -5,7 +5,7 @@
 import { decodeObject, splitToken } from "../../core/token/format.ts";
 import { bold, cyan, dim, green, red, say, yellow } from "../lib/term.mjs";
 
-const LINE_WIDTH_MAX = 150;
+const LINE_WIDTH_MAX = 160;
 const SECRETS = new Set([
   "password",
   "bootstrap",
@@ -83,9 +83,9 @@ export function showToken(name: string, token: string): void {
   const parts = splitToken(token);
   const claims = parts === null ? undefined : decodeObject(parts.payload)?.value;
   if (parts === null || claims === undefined) throw new Error("this is no session token");
-  const { sub, client_id: client, act, gid, scope, agents, exp } = claims;
+  const { sub, act, gid, scope, agents, exp } = claims;
   const inMinutes = Math.round((Number(exp) - Date.now() / 1000) / 60);
-  note(`${name}: ${short({ sub, client_id: client, act, gid, scope, agents, exp: `in ${inMinutes} min` })}`);
+  note(`${name}: ${short({ sub, act, gid, agents, exp: `in ${inMinutes} min`, scope })}`);
   for (const block of parts.blocks) note(`  narrowed by ${short(decodeObject(block)?.value)}`);
 }
 

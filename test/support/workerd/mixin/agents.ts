@@ -1,8 +1,9 @@
 // An agent that shows what the mixin gives it, and fails where a test asks it to.
 import { Agent, type Connection, type ConnectionContext, type WSMessage } from "agents";
+import { Planner as ExamplePlanner } from "../../../../examples/agents/planner.ts";
 import { protect } from "../../../../sdk/agent.ts";
 
-export { Planner } from "../../../../examples/agents/planner.ts";
+export class Planner extends ExamplePlanner {}
 
 export class Probe extends protect(Agent<Cloudflare.Env, { count: number }>) {
   override initialState = { count: 0 };
