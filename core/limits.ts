@@ -33,6 +33,12 @@ export const LEASE_DEFAULT_MS = 2_000; // a stop waits that long; a caller at 10
 export const LEASE_MAX_MS = 10_000; // longer, and a stop is no stop
 export const LOST_SLICE_MS = 60_000; // then a slice that nobody reported is settled in full
 export const HOLD_LIFE_DEFAULT_MS = 600_000; // a call that has not settled by then is charged in full
+export const TICKET_LIFE_MS = 30_000; // from buying it to knocking
+export const EXPIRING_LEAD_MS = 60_000; // a client is told that long before its token's end, or a third of its window
+export const IDLE_DEFAULT_SECONDS = 3_600; // a socket that has sent nothing for that long is closed with 4408
+export const RECONCILE_MS = 300_000; // how often agents' objects are asked which of their connections are still open
+export const HOLD_LIFE_SECONDS = 60; // of a resource server, where it names none
+export const HOLD_LIFE_MAX_SECONDS = 3_600;
 export const STREAM_LIFE_MS = 3_600_000; // no stream outlives its token's window
 export const IDEMPOTENCY_LIFE_MS = 86_400_000;
 export const OUTSIDE_DEADLINE_MS = 5_000; // for anything an object asks of another party
@@ -44,6 +50,10 @@ export const LIVE_NODES_SESSION_MAX = 1_000;
 export const LIVE_NODES_BELOW_MAX = 250;
 export const CHARGES_HOLD_MAX = 1_000; // of one call: an agent that charges by the token gathers first
 export const CONNECTIONS_SESSION_MAX = 1_000;
+export const CONNECTIONS_USER_MAX = 10_000; // one object takes 32,768 sockets of its own; these are rows
+export const CHANNELS_SESSION_MAX = 16; // control channels of one session: one a client
+export const TICKETS_USER_MAX = 2_000; // not used yet; each lives half a minute
+export const STOP_NAMES_MAX = 500; // connections named in one order to an agent's object
 export const IDEMPOTENCY_KEYS_SESSION_MAX = 10_000;
 export const AGENTS_USER_MAX = 200;
 export const SESSIONS_USER_MAX = 1_000; // open at one time
@@ -77,6 +87,27 @@ export const PAGE_ROWS_DEFAULT = 25;
 // Towards D1.
 export const DELIVERY_BATCH_ROWS = 40; // each is two or three statements in one D1 batch
 export const DELIVERY_DELAY_MS = 250; // gathers a burst into one batch; an operator's list is that much behind
+
+// Cloud credentials (core/credential/**).
+export const EXCHANGE_DEADLINE_MS = 10_000; // over the whole answer: a body that is sent by the byte ends there too
+export const FLIGHT_DEADLINE_MS = 25_000; // of what waiters share: two tries of an exchange, and the pause between them
+export const EXCHANGE_ANSWER_MAX_BYTES = 65_536; // an STS answer is 2 KiB; AWS warns that session tokens may grow
+export const EXCHANGES_MINUTE_MAX = 10; // of one user and role: more is a key that changes with every call
+export const WEB_IDENTITY_LIFE_SECONDS = 300; // a JWT that an STS reads once, at once
+export const CREDENTIAL_LIFE_MIN_SECONDS = 900; // AWS STS takes no less
+export const CREDENTIAL_LIFE_MAX_SECONDS = 43_200; // and no more
+export const CREDENTIAL_SERVE_MIN_MS = 60_000; // with less to live it would end in the caller's hands
+export const CREDENTIALS_USER_MAX = 100; // kept at one time; the least used goes
+export const SESSION_POLICY_LENGTH_MAX = 2_048; // AWS STS, Policy
+export const PROXY_BODY_MAX_BYTES = 1_048_576; // where the service wants the body's hash before the body
+
+// Foreign issuers (worker/federation/**).
+export const JWKS_DEADLINE_MS = 5_000;
+export const JWKS_MAX_BYTES = 65_536;
+export const JWKS_KEPT_MS = 600_000; // then fetched again; served on while the issuer is down
+export const JWKS_REFRESH_MIN_MS = 30_000; // one forced refresh for a key that is not known, however many ask
+export const FOREIGN_TOKEN_LENGTH_MAX = 8_192;
+export const FOREIGN_AGE_DEFAULT_SECONDS = 600;
 
 // Sign-in (core/signin.ts).
 export const LOGIN_LIMITERS = 16; // fixed, so that strangers' names create no objects

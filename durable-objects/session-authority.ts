@@ -13,6 +13,7 @@ import type { Denial } from "../core/denial.ts";
 import type { AgentId, EpochSeconds, Micros, NodePath, UserId } from "../core/ids.ts";
 import { err, ok } from "../core/result.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
+import type { HoldEnd, HoldQuestion, HoldsRpc } from "../core/wire/holds.ts";
 import type * as rpc from "../core/wire/rpc.ts";
 import migrations from "../drizzle/authority/migrations/migrations.js";
 import { config } from "../legate.config.ts";
@@ -22,9 +23,11 @@ import { Audit } from "./authority/audit.ts";
 import { BudgetBook } from "./authority/budget-book.ts";
 import { Calls } from "./authority/calls.ts";
 import { Caps } from "./authority/caps.ts";
+import { Charging } from "./authority/charging.ts";
 import { Connections } from "./authority/connections.ts";
 import { Context } from "./authority/context.ts";
 import { Delivery } from "./authority/delivery.ts";
+import { Holds } from "./authority/holds.ts";
 import { Leases } from "./authority/leases.ts";
 import { Lines } from "./authority/line.ts";
 import { People } from "./authority/people.ts";
@@ -44,6 +47,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   readonly #agents: Agents;
   readonly #sessions: Sessions;
   readonly #calls: Calls;
+  readonly #charging: Charging;
+  readonly #holds: Holds;
   readonly #leases: Leases;
   readonly #caps: Caps;
   readonly #connections: Connections;
@@ -74,7 +79,9 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const tallies = new Tallies(context, audit, alarms);
     const rates = new Rates(context);
     const leases = new Leases({ context, book, rates, tallies, audit, alarms });
-    const calls = new Calls({ context, lines, book, rates, leases, tallies, audit, alarms });
+    const charging = new Charging(context, book, rates);
+    const holds = new Holds({ context, lines, book, charging, rates, tallies, audit, alarms });
+    const calls = new Calls({ context, lines, book, charging, rates, leases, holds, audit });
     const agent = (slug: string, object: string): rpc.AgentSocketsRpc | null => {
       const binding = config.agents.get(slug)?.binding;
       const namespace = binding === undefined ? undefined : bindings[binding];
@@ -102,6 +109,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#agents = agents;
     this.#alarms = alarms;
     this.#calls = calls;
+    this.#charging = charging;
+    this.#holds = holds;
     this.#leases = leases;
     this.#connections = connections;
     this.#stopping = stopping;
@@ -110,7 +119,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#caps = new Caps({ context, lines, stopping, views: this.#views, audit });
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
-    alarms.define("holds", { where: "local", run: () => calls.expireHolds() });
+    alarms.define("holds", { where: "local", run: () => holds.expireHolds() });
     alarms.define("slices", { where: "local", run: () => leases.giveUpLost() });
     alarms.define("expiry", { where: "local", run: () => stopping.expire() });
     alarms.define("tallies", {
@@ -179,19 +188,28 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     return ok({ budget, session: token.session, sessionExpires: live.session.expiresSeconds as EpochSeconds });
   }
   async introspect(token: VerifiedToken, audience: string) {
-    return this.#sessions.introspect(token, audience, (path, live, now) => this.#calls.budgetOf(path, live, now));
+    return this.#sessions.introspect(token, audience, (path, live, now) => this.#charging.budgetOf(path, live, now));
   }
   async admit(question: rpc.AdmitQuestion) {
     return this.#calls.admit(question);
   }
   async settle(question: rpc.SettleQuestion) {
-    return this.#calls.settle(question);
+    return this.#holds.settle(question);
   }
   async void(question: Parameters<rpc.AuthorityRpc["void"]>[0]): ReturnType<rpc.AuthorityRpc["void"]> {
-    return this.#calls.void(question);
+    return this.#holds.void(question);
+  }
+  async hold(question: HoldQuestion) {
+    return this.#holds.holdFor(question);
+  }
+  async settleHold({ cost, ...end }: Parameters<HoldsRpc["settleHold"]>[0]) {
+    return this.#holds.endFor(end, "settled", cost);
+  }
+  async voidHold(end: HoldEnd) {
+    return this.#holds.endFor(end, "voided", 0 as Micros);
   }
   async charge(question: rpc.ChargeQuestion) {
-    return this.#calls.charge(question);
+    return this.#holds.charge(question);
   }
   async report(reports: readonly SliceReport[]) {
     this.#leases.report(reports);

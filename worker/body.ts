@@ -107,3 +107,18 @@ export async function readForm(request: Request): Promise<Result<ReadonlyMap<str
   }
   return ok(form);
 }
+
+/**
+ * The members of a request that a client authenticates in its body: a form (RFC 7521 §4.2), or under `/holds` a flat
+ * JSON object of the same names.
+ */
+export async function readFields(
+  request: Request,
+  isJson: boolean,
+): Promise<Result<ReadonlyMap<string, string>, Denial>> {
+  if (!isJson) return readForm(request);
+  const z = await import("zod/mini");
+  const schema = z.record(z.string(), z.union([z.string(), z.number()]));
+  const body = await readJson(request, schema);
+  return body.ok ? ok(new Map(Object.entries(body.value).map(([name, value]) => [name, String(value)]))) : body;
+}

@@ -8,7 +8,7 @@ import { err, ok, type Result } from "../core/result.ts";
 import { decodeObject } from "../core/token/format.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import { mayTry, noteFailure } from "./anonymous.ts";
-import { readForm } from "./body.ts";
+import { readFields } from "./body.ts";
 import type { Answer, Call, ClientRoute, OperatorRoute, PublicRoute, SessionRoute } from "./call.ts";
 import { foreignOrigin, identify, isFromOwnPage, isNotFromForeignPage, verifyRemembered } from "./inbound.ts";
 
@@ -33,7 +33,7 @@ export async function asClient(call: Call, { handler }: ClientRoute): Promise<An
   const address = call.origin.ip ?? "";
   const retryAfterMs = mayTry(address, now);
   if (retryAfterMs !== null) return err({ reason: "rate_limited", retryAfterMs });
-  const form = await readForm(call.request);
+  const form = await readFields(call.request, call.url.pathname.startsWith("/holds"));
   if (!form.ok) return form;
   const agent = unsafeClient(form.value, call);
   if (!agent.ok) return noteFailure(call, agent);

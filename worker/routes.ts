@@ -28,6 +28,7 @@ const PUBLIC: readonly Family<PublicRoute>[] = [
 
 const CLIENT: readonly Family<ClientRoute>[] = [
   { prefix: "/oauth/", rows: async () => (await import("./oauth/routes.ts")).OAUTH_CLIENT },
+  { prefix: "/holds", rows: async () => (await import("./holds/routes.ts")).HOLDS },
 ];
 
 const SESSION: readonly Family<SessionRoute>[] = [

@@ -24,6 +24,7 @@ import type {
 import type { Result } from "../result.ts";
 import type { ActorLink } from "../token/chain.ts";
 import type { VerifiedToken } from "../token/verify.ts";
+import type { HoldsRpc } from "./holds.ts";
 import type { Identity } from "./identity.ts";
 
 /** Who did it, for audit rows. An operator's act has a reason. */
@@ -229,9 +230,74 @@ export interface ConnectQuestion {
   readonly agents: readonly string[] | null;
   /** Name of the agent's Durable Object, to find its sockets again. */
   readonly object: string;
+  /** A stream is an answer that is written as it comes: registered before its first byte leaves. A socket unless said. */
+  readonly kind?: ConnectionKind;
 }
 
+export type ConnectionKind = "socket" | "stream";
+
 export interface Connected {
+  readonly expires: EpochMs;
+  /** The largest message that is served on it. */
+  readonly messageBytes: number;
+}
+
+/** What a ticket is good for, in one word: an entry's instance, or the control channel of a path. */
+export type TicketTarget = `agent ${string} ${string}` | `channel ${string}`;
+
+export interface TicketQuestion {
+  readonly token: VerifiedToken;
+  /** Digest of the ticket's secret: the object never has the ticket itself. */
+  readonly digest: string;
+  readonly target: TicketTarget;
+  /** The page whose cookie bought it; null where a token did. */
+  readonly origin: string | null;
+  /** Set for renewing that open connection; null for opening one. */
+  readonly connection: ConnectionId | null;
+}
+
+export interface TicketUse {
+  readonly digest: string;
+  readonly target: TicketTarget;
+  readonly origin: string | null;
+}
+
+/** In-band renewal of an open socket by a ticket that was bought with a newer token of the same node. */
+export interface RenewConnection {
+  readonly connection: ConnectionId;
+  readonly worker: string;
+  readonly digest: string;
+  readonly target: TicketTarget;
+}
+
+/** What an operator has locked: a user, or an agent by its id. */
+export interface LockView {
+  readonly target: string;
+  readonly reason: string;
+  readonly by: string;
+  readonly at: EpochMs;
+  readonly until: EpochMs | null;
+}
+
+/** A lock with what it has reached: everyone for whom the agent acted, by name. */
+export interface LockReport {
+  readonly lock: LockView | null;
+  readonly state: "terminal" | "pending";
+  readonly users: readonly { readonly user: UserId; readonly state: "told" | "pending" }[];
+  /** Sessions that ended in this object. */
+  readonly sessions: number;
+}
+
+export interface LockOrder {
+  /** The user of this object, or an agent registered here. */
+  readonly target: string;
+  readonly until: EpochMs | null;
+  readonly by: By;
+}
+
+/** A request for a control channel, as the edge has built it: the node it shows, and the end of the token that asked. */
+export interface ChannelOrder {
+  readonly path: NodePath;
   readonly expires: EpochMs;
 }
 
@@ -287,9 +353,30 @@ export interface StopReport {
   /** No call of it is admitted after this moment. */
   readonly fence: { readonly at: EpochMs; readonly passed: boolean };
   readonly sockets: { readonly closed: number; readonly pending: number };
+  readonly streams: { readonly closed: number; readonly pending: number };
+  /** The same for each agent object that held some. */
+  readonly objects: readonly {
+    readonly slug: string;
+    readonly instance: string;
+    readonly kind: ConnectionKind;
+    readonly closed: number;
+    readonly pending: number;
+  }[];
   /** `running` have hold rows; slices that were not reported may be running up to `upTo` more. */
   readonly calls: { readonly running: number; readonly upTo: number; readonly deadline: EpochMs | null };
   readonly grants: number;
+  /** Hold rows that were not settled yet; each is charged in full at its deadline at the latest. */
+  readonly holds: { readonly left: number; readonly micros: Micros };
+  /** What other capabilities had of it: cached credentials. */
+  readonly planes: readonly StopPlane[];
+}
+
+/** One more line of a stop report. What was handed out may live on `until` then; that keeps nothing pending. */
+export interface StopPlane {
+  readonly name: string;
+  readonly dropped: number;
+  readonly pending: number;
+  readonly until: EpochMs | null;
 }
 
 export interface BudgetView {
@@ -339,7 +426,7 @@ export interface LeashView {
   readonly sessionExpires: EpochSeconds;
 }
 
-export interface AuthorityRpc {
+export interface AuthorityRpc extends HoldsRpc {
   /** Creates the person's state at sign-up; telling it again changes nothing. */
   enrol(person: Enrolment): Promise<Result<PersonView, Denial>>;
   person(): Promise<Result<PersonView, Denial>>;
@@ -387,6 +474,10 @@ export interface AuthorityRpc {
   register(question: ConnectQuestion): Promise<Result<Connected, Denial>>;
   admitMessage(question: MessageQuestion): Promise<Result<MessageAdmission, Denial>>;
   disconnect(question: { connection: ConnectionId; worker: string; code: number }): Promise<Result<null, Denial>>;
+  renewConnection(question: RenewConnection): Promise<Result<Connected, Denial>>;
+  ticket(question: TicketQuestion): Promise<Result<{ readonly expires: EpochMs }, Denial>>;
+  /** The ticket is used up, whatever the answer. @returns the token that it stands for */
+  redeemTicket(use: TicketUse): Promise<Result<VerifiedToken, Denial>>;
 
   setCap(question: {
     path: NodePath;
@@ -400,14 +491,38 @@ export interface AuthorityRpc {
   stopUser(question: { by: By; wait: boolean }): Promise<Result<{ readonly sessions: number }, Denial>>;
   disable(question: { by: By; wait: boolean }): Promise<Result<{ readonly sessions: number }, Denial>>;
   enable(question: { by: By }): Promise<Result<PersonView, Denial>>;
+  stopReport(path: NodePath): Promise<Result<StopReport, Denial>>;
+  lock(order: LockOrder): Promise<Result<LockReport, Denial>>;
+  unlock(order: Omit<LockOrder, "until">): Promise<Result<LockReport, Denial>>;
+  lockReport(target: string): Promise<Result<LockReport, Denial>>;
   list(): Promise<Result<readonly SessionView[], Denial>>;
   inspect(path: NodePath, reach: Reach): Promise<Result<SessionDetail, Denial>>;
+}
+
+export interface CloseOrder {
+  readonly connections: readonly ConnectionId[];
+  readonly code: number;
+  readonly reason: string;
+  /** Sent before the close, to whoever reads frames. */
+  readonly frame?: string;
 }
 
 /** What the mixin offers to the authority: an agent's object closes the sockets it is told of. */
 export interface AgentSocketsRpc {
   /** @returns how many of them were still open here */
-  legateClose(order: { connections: readonly ConnectionId[]; code: number; reason: string }): Promise<number>;
+  legateClose(order: CloseOrder): Promise<number>;
+  /** Sends each its frame; one that is not open here is left out. */
+  legateTell(frames: readonly { readonly connection: ConnectionId; readonly frame: string }[]): Promise<void>;
+  /** @returns those of them that are open here */
+  legateOpen(connections: readonly ConnectionId[]): Promise<readonly ConnectionId[]>;
+}
+
+/** What an agent's object keeps of a connection that was registered. */
+export interface RegisteredConnection {
+  readonly handle: string;
+  readonly expires: EpochMs;
+  /** Absent from an authority that knows no bound: the mixin's own holds. */
+  readonly messageBytes?: number;
 }
 
 /** What an agents' Worker asks over its service binding; who asks comes from the binding's `props`. */
@@ -417,8 +532,12 @@ export interface AuthorityServiceRpc {
     identity: string;
     connection: ConnectionId;
     object: string;
-  }): Promise<Result<{ readonly handle: string; readonly expires: EpochMs }, Denial>>;
+    /** A socket unless said. */
+    kind?: ConnectionKind;
+  }): Promise<Result<RegisteredConnection, Denial>>;
   disconnect(question: { handle: string; code: number }): Promise<Result<null, Denial>>;
+  /** Extends a socket by a ticket that its client has bought with a newer token. */
+  renew(question: { handle: string; ticket: string }): Promise<Result<RegisteredConnection, Denial>>;
   /** Admits one message; `delegation` asks for a fresh token for the agent's own calls. */
   admit(question: {
     handle: string;

@@ -1,75 +1,54 @@
 /**
- * Admission and settlement of calls. A counted call is admitted with a slice for those that follow it; any other has a
- * hold row of its own, charges while it is open, and one outcome row. Decisions are pure (core/budget); check and write
- * are one transaction, and sums move after it.
+ * Admission of calls: a counted one with a slice for those that follow it, any other with a hold of its own. Check and
+ * write are one transaction; the decision is pure (core/budget), and sums move after the commit.
  */
-import { and, eq, inArray, isNull, lte, min } from "drizzle-orm";
-import { decideHold, decideOutcome, leftOf, type HoldOutcome, type Level } from "../../core/budget/ledger.ts";
-import { rateShare } from "../../core/budget/throttle.ts";
+import { eq } from "drizzle-orm";
+import { decideHold, leftOf, type Level } from "../../core/budget/ledger.ts";
 import { tierReaches } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
-import { makeOwnedId, type EpochMs, type HoldId, type Micros, type NodePath } from "../../core/ids.ts";
-import {
-  ASK_LIFE_MS,
-  CHARGES_HOLD_MAX,
-  CLOCK_SKEW_SECONDS,
-  ENVELOPE_SLACK_MS,
-  HOLD_LIFE_DEFAULT_MS,
-  STREAM_LIFE_MS,
-} from "../../core/limits.ts";
+import type { EpochMs, HoldId, Micros, NodePath } from "../../core/ids.ts";
+import { CLOCK_SKEW_SECONDS, ENVELOPE_SLACK_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
 import type * as rpc from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
-import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
-import type { BudgetBook, Place } from "./budget-book.ts";
+import type { BudgetBook } from "./budget-book.ts";
+import type { Chargeable, Charging } from "./charging.ts";
 import type { Context } from "./context.ts";
+import type { HoldRow, Holds } from "./holds.ts";
 import type { Leases } from "./leases.ts";
-import { addSettled, type Lines, type LiveLine } from "./line.ts";
-import type { Charge, Rates } from "./rates.ts";
-import type { Tallies } from "./tallies.ts";
-
-type HoldRow = typeof t.holds.$inferSelect;
-
-const OUTCOME_KEPT_MS = 86_400_000;
-
-/** A live line that a call may be charged to. */
-interface Chargeable {
-  readonly live: LiveLine;
-  readonly levels: readonly Level[];
-  readonly charge: Charge;
-  readonly place: Place;
-}
+import type { Lines, LiveLine } from "./line.ts";
+import type { Rates } from "./rates.ts";
 
 export class Calls {
   readonly #context: Context;
   readonly #lines: Lines;
   readonly #book: BudgetBook;
+  readonly #charging: Charging;
   readonly #rates: Rates;
   readonly #leases: Leases;
-  readonly #tallies: Tallies;
+  readonly #holds: Holds;
   readonly #audit: Audit;
-  readonly #alarms: Alarms;
 
   constructor(parts: {
     context: Context;
     lines: Lines;
     book: BudgetBook;
+    charging: Charging;
     rates: Rates;
     leases: Leases;
-    tallies: Tallies;
+    holds: Holds;
     audit: Audit;
-    alarms: Alarms;
   }) {
     this.#context = parts.context;
     this.#lines = parts.lines;
     this.#book = parts.book;
+    this.#charging = parts.charging;
     this.#rates = parts.rates;
     this.#leases = parts.leases;
-    this.#tallies = parts.tallies;
+    this.#holds = parts.holds;
     this.#audit = parts.audit;
-    this.#alarms = parts.alarms;
   }
 
   admit(question: rpc.AdmitQuestion): Result<rpc.Admission, Denial> {
@@ -83,34 +62,17 @@ export class Calls {
       const { tier } = live.value.person;
       if (!tierReaches(tier, question.requiredTier))
         return err({ reason: "tier_too_low", required: question.requiredTier, tier });
-      const line = this.#chargeable(token.node, slug, live.value, now);
+      const line = this.#charging.line(token.node, slug, live.value, now);
       const asked = this.#context.db.select().from(t.holds).where(eq(t.holds.callId, callId)).get();
       if (asked !== undefined) return this.#again(asked, question, line.levels);
-      const room = decideHold(line.levels, cost, this.#earliestEnd(now), now);
+      const room = decideHold(line.levels, cost, this.#charging.earliestEnd(now), now);
       if (!room.ok) return room;
-      const admitted = question.lease === null ? this.#hold(question, line, now) : this.#slice(question, line, now);
+      const admitted =
+        question.lease === null ? this.#holds.open(question, line, now) : this.#slice(question, line, now);
       if (!admitted.ok) return admitted;
       if (live.value.session.slug === null) this.#firstUse(question, now);
       return ok({ ...admitted.value, remaining: room.value });
     });
-  }
-
-  /** A path with everything that a charge to it is decided by. Call inside a decision. */
-  #chargeable(path: NodePath, slug: string, live: LiveLine, now: EpochMs): Chargeable {
-    const day = this.#book.today(now);
-    const levels = this.levels(path, live, now);
-    const agent = live.agent?.id ?? null;
-    const left = leftOf(levels);
-    const share =
-      left === null || left.level.cap === null || left.level.cap === 0
-        ? 1
-        : rateShare(left.micros / left.level.cap, this.#context.config.limits.curve);
-    const rates = this.#rates.of(slug, live.person.tier);
-    return { live, levels, charge: { path, agent, rates, share }, place: { path, agent, day } };
-  }
-
-  #earliestEnd(now: EpochMs): EpochMs {
-    return Math.min(this.#book.firstSliceEnd() ?? Infinity, now + ASK_LIFE_MS) as EpochMs;
   }
 
   /** A slice, whose first call this is. */
@@ -131,41 +93,6 @@ export class Calls {
     return ok({ hold: null, slice, rate: rate.value, held: cost, expires });
   }
 
-  /** A hold row for this call alone. */
-  #hold(question: rpc.AdmitQuestion, line: Chargeable, now: EpochMs): Result<Omit<rpc.Admission, "remaining">, Denial> {
-    const { token, callId, slug, instance, level, kind, cost: amount } = question;
-    const rate = this.#rates.charge(line.charge, 1, now);
-    if (!rate.ok) return rate;
-    const id = makeOwnedId("hld", this.#context.user, this.#context.random, this.#context.idMac);
-    const envelopeEnds = (Math.min(question.askedAt, now + CLOCK_SKEW_SECONDS * 1000) + ASK_LIFE_MS) as EpochMs;
-    const deadline = (now + (kind === "stream" ? STREAM_LIFE_MS : HOLD_LIFE_DEFAULT_MS)) as EpochMs;
-    const { node: path, session } = token;
-    const { day } = line.place;
-    this.#context.db
-      .insert(t.holds)
-      .values({
-        id,
-        path,
-        session,
-        callId,
-        slug,
-        instance,
-        level,
-        kind,
-        amount,
-        day,
-        admittedAt: now,
-        envelopeEnds,
-        deadline,
-      })
-      .run();
-    this.#alarms.schedule("holds", "", deadline);
-    if (level === "sensitive")
-      this.#audit.append("call.admitted", session, { id, node: path, slug, instance, cost: amount }, now);
-    this.#context.afterCommit(() => this.#book.move(line.place, { held: amount }));
-    return ok({ hold: id, slice: null, rate: rate.value, held: amount, expires: envelopeEnds });
-  }
-
   /** The same call asked twice (a stub that retried on its own) is told what it was told. */
   #again(hold: HoldRow, { token, cost }: rpc.AdmitQuestion, levels: readonly Level[]): Result<rpc.Admission, Denial> {
     if (hold.path !== token.node || hold.amount !== cost) return err({ reason: "idempotency_conflict" });
@@ -176,30 +103,14 @@ export class Calls {
 
   /** One message of a socket: charged at once, for its cost is final. Call inside a decision. */
   spend(path: NodePath, slug: string, cost: Micros, live: LiveLine, now: EpochMs): Result<Micros | null, Denial> {
-    const line = this.#chargeable(path, slug, live, now);
-    const room = decideHold(line.levels, cost, this.#earliestEnd(now), now);
+    const line = this.#charging.line(path, slug, live, now);
+    const room = decideHold(line.levels, cost, this.#charging.earliestEnd(now), now);
     if (!room.ok) return room;
     const rate = this.#rates.charge(line.charge, 1, now);
     if (!rate.ok) return rate;
-    this.#addCost(path, cost, line.place.day);
+    this.#charging.addCost(path, cost, line.place.day);
     this.#context.afterCommit(() => this.#book.move(line.place, { settled: cost }));
     return room;
-  }
-
-  /** The tree of caps over a live node. */
-  levels(path: NodePath, live: LiveLine, now: EpochMs): Level[] {
-    return this.#book.levels(path, live.agent, live.caps, now);
-  }
-
-  budgetOf(path: NodePath, live: LiveLine, now: EpochMs): rpc.BudgetView {
-    const levels = this.levels(path, live, now);
-    const { cap, settled, held, leased, lost } = levels.at(-1) as Level;
-    return {
-      cap,
-      settled: (settled + lost) as Micros,
-      held: (held + leased) as Micros,
-      remaining: leftOf(levels)?.micros ?? null,
-    };
   }
 
   leash(token: VerifiedToken): Result<{ live: LiveLine; budget: rpc.BudgetView }, Denial> {
@@ -207,190 +118,12 @@ export class Calls {
       const now = this.#context.now();
       this.#book.today(now);
       const live = this.#lines.requireLive(token, now);
-      return live.ok ? ok({ live: live.value, budget: this.budgetOf(token.node, live.value, now) }) : live;
+      return live.ok ? ok({ live: live.value, budget: this.#charging.budgetOf(token.node, live.value, now) }) : live;
     });
-  }
-
-  settle(question: rpc.SettleQuestion): Result<rpc.Settled, Denial> {
-    const settled = this.#end(question, "settled");
-    if (!settled.ok && settled.denial.reason === "hold_mismatch" && settled.denial.fault === "too_much")
-      this.#refused(question.hold ?? question.callId, "too_much");
-    return settled;
-  }
-
-  void(question: { hold: HoldId; callId: string }): Result<rpc.Settled, Denial> {
-    return this.#end({ ...question, cost: 0 as Micros, failed: true }, "voided");
-  }
-
-  #refused(hold: string, fault: string): void {
-    this.#context.commit(() => this.#audit.append("hold.refused", null, { hold, fault }, this.#context.now()));
-  }
-
-  #end(
-    question: { hold: HoldId | null; callId: string; cost: Micros | null; failed: boolean },
-    outcome: HoldOutcome,
-  ): Result<rpc.Settled, Denial> {
-    return this.#context.decide<rpc.Settled>(() => {
-      const now = this.#context.now();
-      this.#book.today(now);
-      const { db } = this.#context;
-      const hold = this.#find(question);
-      if (hold === undefined) return err({ reason: "hold_mismatch", fault: "unknown" });
-      const { charged, amount } = this.#chargesOf(hold);
-      // What was charged on the way is spent: an end that names nothing more is an end at that.
-      const actual =
-        outcome === "settled" && charged > 0 ? (Math.max(charged, question.cost ?? 0) as Micros) : question.cost;
-      const before = db.select().from(t.outcomes).where(eq(t.outcomes.holdId, hold.id)).get();
-      if (before !== undefined && before.outcome === outcome && before.cost === (actual ?? amount))
-        return ok({ cost: before.cost as Micros, repeated: true });
-      const cost = decideOutcome({ amount, outcome: before?.outcome ?? null }, outcome, actual);
-      if (!cost.ok) return cost;
-      if (outcome === "voided" && charged > 0) return err({ reason: "hold_mismatch", fault: "settled" });
-      this.#post(hold, outcome, cost.value, question.failed, now);
-      return ok({ cost: cost.value, repeated: false });
-    });
-  }
-
-  /** By its own id, or by its call's where a report made it; both must be the call's. */
-  #find({ hold, callId }: { hold: HoldId | null; callId: string }): HoldRow | undefined {
-    const row = this.#context.db.select().from(t.holds).where(eq(t.holds.callId, callId)).get();
-    return row !== undefined && (hold === null || row.id === hold) ? row : undefined;
-  }
-
-  #chargesOf(hold: HoldRow): { charged: Micros; amount: Micros; count: number } {
-    const rows = this.#context.db.select().from(t.charges).where(eq(t.charges.holdId, hold.id)).all();
-    const charged = rows.reduce((sum, { micros }) => sum + micros, 0) as Micros;
-    const amount = rows.reduce((sum, { enlarged }) => sum + enlarged, hold.amount) as Micros;
-    return { charged, amount, count: rows.length };
-  }
-
-  /** Adds to an open call's cost; what is more than held enlarges the hold first, or is refused and the hold stands. */
-  charge({ hold: id, callId, id: chargeId, micros }: rpc.ChargeQuestion): Result<rpc.Charged, Denial> {
-    const charged = this.#context.decide<rpc.Charged>(() => {
-      const now = this.#context.now();
-      this.#book.today(now);
-      const { db } = this.#context;
-      const hold = this.#find({ hold: id, callId });
-      if (hold === undefined) return err({ reason: "hold_mismatch", fault: "unknown" });
-      const ended = db.select().from(t.outcomes).where(eq(t.outcomes.holdId, hold.id)).get();
-      if (ended !== undefined) return err({ reason: "hold_mismatch", fault: ended.outcome });
-      const live = this.#lines.requireLivePath(hold.path as NodePath, now);
-      if (!live.ok) return live;
-      const line = this.#chargeable(hold.path as NodePath, hold.slug, live.value, now);
-      const known = db
-        .select()
-        .from(t.charges)
-        .where(and(eq(t.charges.holdId, hold.id), eq(t.charges.id, chargeId)))
-        .get();
-      const before = this.#chargesOf(hold);
-      const remaining = leftOf(line.levels)?.micros ?? null;
-      if (known !== undefined)
-        return known.micros === micros
-          ? ok({ charged: before.charged, held: before.amount, remaining })
-          : err({ reason: "idempotency_conflict" });
-      if (before.count >= CHARGES_HOLD_MAX)
-        return err({ reason: "quota_reached", what: "charges", limit: CHARGES_HOLD_MAX });
-      const total = before.charged + micros;
-      const enlarged = Math.max(0, total - before.amount) as Micros;
-      const room = enlarged === 0 ? ok(remaining) : decideHold(line.levels, enlarged, this.#earliestEnd(now), now);
-      if (!room.ok) return room;
-      db.insert(t.charges).values({ holdId: hold.id, id: chargeId, micros, enlarged, at: now }).run();
-      this.#context.afterCommit(() => this.#book.move({ ...line.place, day: hold.day }, { held: enlarged }));
-      return ok({ charged: total as Micros, held: (before.amount + enlarged) as Micros, remaining: room.value });
-    });
-    if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refused(id, charged.denial.reason);
-    return charged;
-  }
-
-  /** The hold's one ending, with everything that follows from it. Call inside a decision. */
-  #post(hold: HoldRow, outcome: HoldOutcome, cost: Micros, failed: boolean, now: EpochMs): void {
-    const path = hold.path as NodePath;
-    const { amount } = this.#chargesOf(hold);
-    this.#context.db.insert(t.outcomes).values({ holdId: hold.id, outcome, cost, at: now }).run();
-    this.#addCost(path, cost, hold.day);
-    if (outcome !== "voided") this.#count(hold, cost, failed, now);
-    if (outcome === "expired")
-      this.#audit.append("hold.expired", hold.session, { hold: hold.id, node: path, cost }, now);
-    const agent = this.#agentOf(hold.session);
-    this.#context.afterCommit(() => this.#book.move({ path, agent, day: hold.day }, { held: -amount, settled: cost }));
-  }
-
-  /** A node's own settled total, in the row. Call inside a decision; memory is moved by whoever calls. */
-  #addCost(path: NodePath, cost: number, day: number): void {
-    if (cost === 0) return;
-    const { db } = this.#context;
-    const node = db.select().from(t.nodes).where(eq(t.nodes.path, path)).get();
-    if (node !== undefined)
-      db.update(t.nodes)
-        .set(addSettled(node, cost, cost, day))
-        .where(eq(t.nodes.path, path))
-        .run();
-  }
-
-  #agentOf(session: string): string | null {
-    const { db } = this.#context;
-    return (
-      db.select({ client: t.sessions.clientId }).from(t.sessions).where(eq(t.sessions.id, session)).get()?.client ??
-      null
-    );
   }
 
   #firstUse({ token, slug, instance }: rpc.AdmitQuestion, now: EpochMs): void {
     this.#context.db.update(t.sessions).set({ slug, instance }).where(eq(t.sessions.id, token.session)).run();
     this.#audit.append("session.used", token.session, { slug, instance }, now);
-  }
-
-  /** One invocation: into its minute where calls are counted, else a row of its own. Sockets are told of at their close. */
-  #count(hold: HoldRow, cost: number, failed: boolean, now: EpochMs): void {
-    if (hold.kind === "socket") return;
-    const { session, slug, instance, kind, level, id } = hold;
-    const path = hold.path as NodePath;
-    const facts = { slug, instance, calls: 1, errors: failed ? 1 : 0, cost };
-    const firstAt = hold.admittedAt as EpochMs;
-    if (kind === "http" && level === "counted")
-      return this.#tallies.add({ ...facts, path, session, firstAt, lastAt: now }, now);
-    this.#audit.append("call.settled", session, { ...facts, node: path, firstAt, lastAt: now, id, kind, level }, now);
-  }
-
-  /** Charges in full what was never settled, and forgets outcomes that no retry can ask for. The alarm's work. */
-  expireHolds(): void {
-    const now = this.#context.now();
-    this.#context.commit(() => {
-      this.#book.today(now);
-      const { db } = this.#context;
-      const open = db.select({ hold: t.holds }).from(t.holds).leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id));
-      const late = open
-        .where(and(lte(t.holds.deadline, now), isNull(t.outcomes.holdId)))
-        .limit(500)
-        .all();
-      for (const { hold } of late) this.#post(hold, "expired", this.#chargesOf(hold).amount, true, now);
-      this.#forgetOutcomes(now);
-      const next =
-        db
-          .select({ at: min(t.holds.deadline) })
-          .from(t.holds)
-          .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
-          .where(isNull(t.outcomes.holdId))
-          .get()?.at ?? null;
-      const purge =
-        db
-          .select({ at: min(t.outcomes.at) })
-          .from(t.outcomes)
-          .get()?.at ?? null;
-      const times = [next, purge === null ? null : purge + OUTCOME_KEPT_MS].filter((at) => at !== null);
-      if (times.length > 0) this.#alarms.schedule("holds", "", Math.max(now + 1_000, Math.min(...times)) as EpochMs);
-    });
-  }
-
-  #forgetOutcomes(now: EpochMs): void {
-    const { db } = this.#context;
-    const old = lte(t.outcomes.at, now - OUTCOME_KEPT_MS);
-    const ids = db.select({ id: t.outcomes.holdId }).from(t.outcomes).where(old).limit(1_000).all();
-    for (let i = 0; i < ids.length; i += 50) {
-      const batch = ids.slice(i, i + 50).map(({ id }) => id);
-      db.delete(t.charges).where(inArray(t.charges.holdId, batch)).run();
-      db.delete(t.outcomes).where(inArray(t.outcomes.holdId, batch)).run();
-      db.delete(t.holds).where(inArray(t.holds.id, batch)).run();
-    }
   }
 }

@@ -4,16 +4,16 @@
  * that is no token of theirs, the answer is the same `active: false`, and the same empty 200.
  */
 import type { Denial } from "../../core/denial.ts";
-import { parseNodePath, parseUserId, toEpochSeconds, type EpochSeconds, type Micros } from "../../core/ids.ts";
+import type { EpochSeconds, Micros } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { bearerLink, nestActors, type ActorLink } from "../../core/token/chain.ts";
 import { decodeObject, splitToken } from "../../core/token/format.ts";
-import { audienceTokenKey } from "../../core/token/keyring.ts";
 import { formatScope, meet } from "../../core/token/scope.ts";
-import { verifyToken, type VerifiedToken } from "../../core/token/verify.ts";
+import type { VerifiedToken } from "../../core/token/verify.ts";
 import type { BudgetView } from "../../core/wire/rpc.ts";
 import type { Answer, Call, ClientCaller } from "../call.ts";
 import { empty, json } from "../respond.ts";
+import { verifyForAudience } from "./audience.ts";
 
 const INACTIVE = { active: false };
 
@@ -72,35 +72,21 @@ function budgetOf({ cap, remaining, held }: BudgetView): {
 }
 
 /**
- * For a resource server: its audience's key is chosen by who asks, before the token is read. It holds that key too and
- * could have written anything, so ids need their tags before an object is touched, and rights are those of the grant's
- * row and of the blocks.
+ * For a resource server: rights are those of the grant's row and of the blocks.
  *
  * @returns null where the caller speaks for no audience, or the token is for none of its own
  */
-async function factsOfAudience(
-  call: Call,
-  { client }: ClientCaller,
-  text: string,
-): Promise<Result<object, Denial> | null> {
-  const { edge } = call;
-  for (const audience of edge.config.audiences.values()) {
-    if (audience.client !== client.agent.id) continue;
-    const { verifier } = await audienceTokenKey(edge.secrets, edge.issuer, audience.name);
-    const verified = await verifyToken(text, verifier, toEpochSeconds(call.now));
-    if (!verified.ok) continue;
-    const token = verified.value;
-    const isOurs = parseUserId(token.subject, edge.idMac) !== null && parseNodePath(token.grant, edge.idMac) !== null;
-    if (!isOurs || token.delegatedTo !== null) return ok(INACTIVE);
-    const grant = await edge.ask(token.subject, (authority) => authority.introspect(token, audience.name));
-    if (!grant.ok) return grant;
-    const { clientId, scope, expires, budget } = grant.value;
-    const exp = Math.min(token.exp, expires) as EpochSeconds;
-    const actors = withBearerLinks(grant.value.actors, token);
-    const rights = meet(token.scope, scope);
-    return ok(statement({ token, text, audience: audience.name, scope: rights, clientId, actors, exp, budget }));
-  }
-  return null;
+async function factsOfAudience(call: Call, caller: ClientCaller, text: string): Promise<Result<object, Denial> | null> {
+  const verified = await verifyForAudience(call, caller, text);
+  if (verified === null) return null;
+  const { audience, token } = verified;
+  if (token === null) return ok(INACTIVE);
+  const grant = await call.edge.ask(token.subject, (authority) => authority.introspect(token, audience));
+  if (!grant.ok) return grant;
+  const { clientId, scope, expires, budget } = grant.value;
+  const exp = Math.min(token.exp, expires) as EpochSeconds;
+  const actors = withBearerLinks(grant.value.actors, token);
+  return ok(statement({ token, text, audience, scope: meet(token.scope, scope), clientId, actors, exp, budget }));
 }
 
 /** The row's actors, and below them the bearer links of the token's blocks. */
