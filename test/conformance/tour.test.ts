@@ -1,9 +1,10 @@
 // The tour and the agents that it meets, against a server on a state folder of its own.
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { startServer } from "../../scripts/lib/serve.mjs";
 import { makeKey } from "../../scripts/tour/keys.ts";
 import { Person } from "../../scripts/tour/person.ts";
@@ -67,16 +68,13 @@ describe("the tour", () => {
 describe("the example agents", () => {
   let session: AgentSession;
 
-  beforeAll(async () => {
+  // A person for each test: rates are a person's, and a tier's burst is soon spent by tests.
+  beforeEach(async () => {
     const person = new Person(server.url);
-    await person.signUp(`agents-${Date.now()}`, `a password ${crypto.randomUUID()}`);
+    await person.signUp(`agents-${randomUUID().slice(0, 8)}`, `a password ${randomUUID()}`);
     const key = await makeKey("ES256");
-    const { client_id: clientId } = await person.registerAgent(
-      "tester",
-      key.publicJwk,
-      "plan research catalog:read",
-      1e6,
-    );
+    const scope = "plan research catalog:read";
+    const { client_id: clientId } = await person.registerAgent("tester", key.publicJwk, scope, 1_000_000);
     session = await Legate.open({ issuer: server.url, clientId, key: key.privateKey });
   });
 
