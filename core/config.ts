@@ -5,6 +5,8 @@
  */
 import { isSlug, type AgentId, type Micros, type Slug } from "./ids.ts";
 import { checkRates, type Rate, type RateInput } from "./budget/rates.ts";
+import { checkIssuers, type Issuer, type IssuerInput } from "./credential/issuers.ts";
+import { checkRoles, type Role, type RoleInput } from "./credential/roles.ts";
 import { CURVE, type Curve } from "./budget/throttle.ts";
 import { LEASE_DEFAULT_MS, LEASE_MAX_MS } from "./limits.ts";
 import { err, ok, type Result } from "./result.ts";
@@ -95,6 +97,10 @@ export interface LegateConfigInput {
   /** Browser origins, besides the deployment's own, that may send a person's cookie and read answers. */
   origins?: readonly string[];
   audiences?: readonly AudienceInput[];
+  /** Roles of clouds that agents may get credentials of. */
+  roles?: readonly RoleInput[];
+  /** Foreign issuers whose tokens start sessions here. */
+  issuers?: readonly IssuerInput[];
   limits?: LimitsInput;
 }
 
@@ -130,6 +136,10 @@ export interface LegateConfig {
   readonly scopes: ReadonlyMap<string, Scope>;
   readonly origins: ReadonlySet<string>;
   readonly audiences: ReadonlyMap<string, { readonly name: string; readonly client: AgentId }>;
+  /** By scope: `aws:<alias>`. */
+  readonly roles: ReadonlyMap<string, Role>;
+  /** By `iss`. */
+  readonly issuers: ReadonlyMap<string, Issuer>;
   readonly limits: {
     readonly userDayMicros: Micros | null;
     readonly sessionSeconds: number;
@@ -178,6 +188,8 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
       mistakes.push(`audiences: "${name}" needs a registered client (agt_…), not "${client}".`);
     audiences.set(name, { name, client: client as AgentId });
   }
+  const roles = checkRoles(input.roles ?? [], scopes, isTier, mistakes);
+  const issuers = checkIssuers(input.issuers ?? [], scopes, mistakes);
   const { userDayMicros = null, sessionSeconds = 86_400, messageBytes = 65_536 } = input.limits ?? {};
   if (userDayMicros !== null && !isCount(userDayMicros))
     mistakes.push("limits.userDayMicros must be a whole number of micros, or null.");
@@ -197,6 +209,8 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
     scopes,
     origins: new Set(origins),
     audiences,
+    roles,
+    issuers,
     limits: { userDayMicros: userDayMicros as Micros | null, sessionSeconds, messageBytes, rates, curve, leaseMs },
   });
 }

@@ -3,6 +3,7 @@
  * world sees of it: status, stable code, one human sentence, and which evidence may be shown. Reasons that would teach
  * an attacker something share a code and a sentence; the reason itself goes to the audit trail.
  */
+import { credentialWire, type CredentialDenial } from "./credential/denial.ts";
 import type { AgentId, EpochMs, EpochSeconds, Micros, NodePath, Slug } from "./ids.ts";
 import { BODY_MAX_BYTES } from "./limits.ts";
 import { assertNever } from "./result.ts";
@@ -89,6 +90,8 @@ export type Denial =
       readonly what: "agents" | "sessions" | "connections" | "idempotency_keys" | "charges";
       readonly limit: number;
     }
+  // credentials of clouds
+  | CredentialDenial
   // not our fault, or ours
   | { readonly reason: "authority_unavailable" }
   | {
@@ -330,6 +333,9 @@ function rowOf(denial: Denial): Row {
         "temporarily_unavailable",
         { ...retry(60_000), evidence: { what: denial.what, limit: denial.limit } },
       ];
+    case "credential_too_short":
+    case "exchange_failed":
+      return credentialWire(denial);
     case "authority_unavailable":
       return [
         503,

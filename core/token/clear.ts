@@ -2,7 +2,7 @@
  * Clearing: does anything in the chain forbid this access? Each check prohibits, none permits (superfly/macaroon); the
  * first denial is the answer. What may be spent is decided later, by the authority.
  */
-import { tierReaches, type AgentEntry } from "../config.ts";
+import { tierReaches, type ActorsRule, type AgentEntry } from "../config.ts";
 import type { Denial } from "../denial.ts";
 import { isAgentId } from "../ids.ts";
 import { err, ok, type Result } from "../result.ts";
@@ -26,14 +26,13 @@ export function clearAccess(token: VerifiedToken, entry: AgentEntry, issuer: str
   if (missing.length > 0) return err({ reason: "scope_missing", required: entry.requiredScopes, missing });
   if (token.agents !== null && !token.agents.has(entry.slug))
     return err({ reason: "agent_forbidden", slug: entry.slug, allowed: [...token.agents] });
-  return clearActor(token, entry, issuer);
+  return clearActor(token, entry.actors, issuer);
 }
 
-function clearActor(token: VerifiedToken, entry: AgentEntry, issuer: string): Cleared {
+/** Whether the rule takes whoever acts; for entries, and for roles of clouds. */
+export function clearActor(token: VerifiedToken, { allow, unproven }: ActorsRule, issuer: string): Cleared {
   const current = token.actors.at(-1) ?? null;
-  if (current !== null && !current.proven && !entry.actors.unproven)
-    return err({ reason: "actor_forbidden", actor: current.sub });
-  const { allow } = entry.actors;
+  if (current !== null && !current.proven && !unproven) return err({ reason: "actor_forbidden", actor: current.sub });
   if (allow === "any") return CLEAR;
   // Who answers for the call: the current actor, or for a bearer link the proven one that it hangs from.
   const responsible = token.actors.findLast((link) => link.proven) ?? null;

@@ -44,6 +44,8 @@ const SAMPLES: { readonly [R in Denial["reason"]]: Extract<Denial, { reason: R }
   rate_limited: { reason: "rate_limited", retryAfterMs: 1 },
   delegation_limit: { reason: "delegation_limit", node, limit: 64, retryAfterMs: 2_000 },
   quota_reached: { reason: "quota_reached", what: "idempotency_keys", limit: 10_000 },
+  credential_too_short: { reason: "credential_too_short", leastSeconds: 900, leftSeconds: 60 },
+  exchange_failed: { reason: "exchange_failed", kind: "retry", code: "Throttling", retryAfterMs: 1_500 },
   authority_unavailable: { reason: "authority_unavailable" },
   agent_unavailable: { reason: "agent_unavailable", slug, cause: "unreachable" },
   agent_failed: { reason: "agent_failed", slug, status: 500 },
