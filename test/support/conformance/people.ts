@@ -1,7 +1,7 @@
 // Whoever talks to the server in these tests: people with their browsers, and their agents. Each person comes from an
 // address of their own, so that limits by address are met only by those who mean to.
 import { randomBytes, randomInt } from "node:crypto";
-import { makeKey, type KeyPair } from "../../../scripts/tour/keys.ts";
+import { exportJWK, generateKeyPair, type JWK_EC_Private } from "jose";
 import { Legate, type AgentSession } from "../../../sdk/client.ts";
 
 export const ALL_SCOPES = "plan research catalog:read";
@@ -83,9 +83,12 @@ export class Browser {
   }
 }
 
+type PrivateKey = Required<Pick<JWK_EC_Private, "kty" | "crv" | "x" | "y" | "d">>;
+
 export interface RegisteredAgent {
   readonly clientId: string;
-  readonly key: KeyPair;
+  /** Private; P-256. */
+  readonly key: PrivateKey;
   open(more?: { scope?: readonly string[]; budget?: number }): Promise<AgentSession>;
   redeem(delegation: string): Promise<AgentSession>;
 }
@@ -113,11 +116,13 @@ export class Member {
   }
 
   async registerAgent({ name = "agent", scope = ALL_SCOPES, budget = 1_000_000 } = {}): Promise<RegisteredAgent> {
-    const key = await makeKey("ES256");
-    const json = { client_name: name, jwks: { keys: [key.publicJwk] }, scope, legate_budget: budget };
+    const { privateKey } = await generateKeyPair("ES256", { extractable: true });
+    const { kty, crv, x, y, d } = (await exportJWK(privateKey)) as PrivateKey;
+    const json = { client_name: name, jwks: { keys: [{ kty, crv, x, y }] }, scope, legate_budget: budget };
     const body = await this.browser.done("POST", "/oauth/register", { json });
     const clientId = String(body["client_id"]);
-    const who = { issuer: this.browser.url, clientId, key: key.privateKey };
+    const key = { kty, crv, x, y, d };
+    const who = { issuer: this.browser.url, clientId, key };
     return {
       clientId,
       key,
