@@ -197,7 +197,7 @@ export class HeldSlice {
   }
 
   get demand(): Demand {
-    return { calls: this.#used, ranOut: this.#ranOut };
+    return { calls: this.#used, ranOut: this.#ranOut || this.#calls < 1 };
   }
 
   /** Ends the slice and tells all of it, once: nothing is taken or settled here afterwards. */
