@@ -8,7 +8,7 @@ import { checkRates, type Rate, type RateInput } from "./budget/rates.ts";
 import { checkIssuers, type Issuer, type IssuerInput } from "./credential/issuers.ts";
 import { checkRoles, type Role, type RoleInput } from "./credential/roles.ts";
 import { CURVE, type Curve } from "./budget/throttle.ts";
-import { LEASE_DEFAULT_MS, LEASE_MAX_MS } from "./limits.ts";
+import { IDLE_DEFAULT_SECONDS, LEASE_DEFAULT_MS, LEASE_MAX_MS } from "./limits.ts";
 import { err, ok, type Result } from "./result.ts";
 import { isScopeName } from "./token/scope.ts";
 
@@ -83,6 +83,8 @@ export interface LimitsInput {
   sessionSeconds?: number;
   /** Largest WebSocket message an agent is given, in bytes. */
   messageBytes?: number;
+  /** A socket that has sent nothing for that long is closed with 4408; 3,600 by default. */
+  idleSeconds?: number;
   /** Rate windows by tier; a tier that is not named has none. */
   rates?: { readonly [T in Tier]?: readonly RateInput[] };
   /** How the budget shapes the rates: full above `fullAbove` of the cap, `leastShare` of them at nothing left. */
@@ -144,6 +146,7 @@ export interface LegateConfig {
     readonly userDayMicros: Micros | null;
     readonly sessionSeconds: number;
     readonly messageBytes: number;
+    readonly idleMs: number;
     readonly rates: { readonly [T in Tier]?: readonly Rate[] };
     readonly curve: Curve;
     readonly leaseMs: number;
@@ -197,6 +200,9 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
     mistakes.push("limits.sessionSeconds must lie between 60 and 86400.");
   if (!isCount(messageBytes) || messageBytes < 1 || messageBytes > 1_048_576)
     mistakes.push("limits.messageBytes must lie between 1 and 1048576.");
+  const { idleSeconds = IDLE_DEFAULT_SECONDS } = input.limits ?? {};
+  if (!isCount(idleSeconds) || idleSeconds < 1 || idleSeconds > 86_400)
+    mistakes.push("limits.idleSeconds must lie between 1 and 86400.");
   const { curve = CURVE, leaseMilliseconds: leaseMs = LEASE_DEFAULT_MS } = input.limits ?? {};
   const rates = checkTierRates(input.limits?.rates, "*", "limits.rates", mistakes);
   if (!isShare(curve.fullAbove) || !isShare(curve.leastShare) || curve.fullAbove === 0 || curve.leastShare === 0)
@@ -211,7 +217,15 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
     audiences,
     roles,
     issuers,
-    limits: { userDayMicros: userDayMicros as Micros | null, sessionSeconds, messageBytes, rates, curve, leaseMs },
+    limits: {
+      userDayMicros: userDayMicros as Micros | null,
+      sessionSeconds,
+      messageBytes,
+      idleMs: idleSeconds * 1_000,
+      rates,
+      curve,
+      leaseMs,
+    },
   });
 }
 

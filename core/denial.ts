@@ -44,6 +44,10 @@ export type Denial =
   | { readonly reason: "delegation_not_redeemed"; readonly delegatedTo: AgentId }
   | { readonly reason: "ended"; readonly node: NodePath; readonly why: EndReason; readonly at: EpochMs }
   | { readonly reason: "user_disabled" }
+  /** By an operator: this user's sessions, or this agent's. `until` null: until it is lifted. */
+  | { readonly reason: "locked"; readonly what: "user" | "agent"; readonly until: EpochMs | null }
+  /** Unknown, used, too old, or for another place: never told apart. */
+  | { readonly reason: "ticket_invalid" }
   | { readonly reason: "sign_in_failed" }
   | { readonly reason: "client_invalid"; readonly fault: string }
   | { readonly reason: "grant_invalid"; readonly fault: string }
@@ -87,7 +91,7 @@ export type Denial =
     }
   | {
       readonly reason: "quota_reached";
-      readonly what: "agents" | "sessions" | "connections" | "idempotency_keys" | "charges";
+      readonly what: "agents" | "sessions" | "connections" | "channels" | "tickets" | "idempotency_keys" | "charges";
       readonly limit: number;
     }
   // credentials of clouds
@@ -172,6 +176,22 @@ function rowOf(denial: Denial): Row {
         401,
         "session_ended",
         "The session, or a delegation that this token rests on, has ended.",
+        "invalid_grant",
+        { challenge: INVALID_TOKEN },
+      ];
+    case "locked":
+      return [
+        401,
+        "session_locked",
+        `An operator has locked this ${denial.what}.`,
+        "invalid_grant",
+        { challenge: INVALID_TOKEN, evidence: { what: denial.what, until: denial.until } },
+      ];
+    case "ticket_invalid":
+      return [
+        401,
+        "invalid_ticket",
+        "The ticket is not valid here; buy a fresh one at /sessions/ticket for each attempt.",
         "invalid_grant",
         { challenge: INVALID_TOKEN },
       ];

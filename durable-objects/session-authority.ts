@@ -5,13 +5,15 @@
  */
 import { createHmac, randomBytes } from "node:crypto";
 import { migrate } from "drizzle-orm/durable-sqlite/migrator";
-import { Server } from "partyserver";
+import { Server, type Connection, type ConnectionContext } from "partyserver";
 import { decodeBase64url } from "../core/base64url.ts";
 import type { SliceReport } from "../core/budget/lease.ts";
 import type { Tier } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
 import type { AgentId, EpochSeconds, Micros, NodePath, UserId } from "../core/ids.ts";
 import { err, ok } from "../core/result.ts";
+import { CLOSE } from "../core/wire/frames.ts";
+import { CHANNEL_HEADER } from "../core/wire/http.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import type { HoldEnd, HoldQuestion, HoldsRpc } from "../core/wire/holds.ts";
 import type * as rpc from "../core/wire/rpc.ts";
@@ -20,23 +22,30 @@ import { config } from "../legate.config.ts";
 import { Agents, type NewAgent } from "./authority/agents.ts";
 import { Alarms } from "./authority/alarms.ts";
 import { Audit } from "./authority/audit.ts";
+import { Ballast } from "./authority/ballast.ts";
 import { BudgetBook } from "./authority/budget-book.ts";
 import { Calls } from "./authority/calls.ts";
 import { Caps } from "./authority/caps.ts";
+import { Channels } from "./authority/channels.ts";
 import { Charging } from "./authority/charging.ts";
+import { Closing } from "./authority/closing.ts";
 import { Connections } from "./authority/connections.ts";
 import { Context } from "./authority/context.ts";
 import { Delivery } from "./authority/delivery.ts";
 import { Holds } from "./authority/holds.ts";
 import { Leases } from "./authority/leases.ts";
 import { Lines } from "./authority/line.ts";
+import { Locks } from "./authority/locks.ts";
 import { People } from "./authority/people.ts";
 import { Rates } from "./authority/rates.ts";
 import { Sessions } from "./authority/sessions.ts";
+import { StopReports } from "./authority/stop-report.ts";
 import { Stopping } from "./authority/stopping.ts";
 import { Tallies } from "./authority/tallies.ts";
+import { Tickets } from "./authority/tickets.ts";
 import { Views } from "./authority/views.ts";
 
+const CHANNEL_TAG = "channel";
 const NOT_FOUND: Denial = { reason: "not_found" };
 
 export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
@@ -53,6 +62,10 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   readonly #caps: Caps;
   readonly #connections: Connections;
   readonly #stopping: Stopping;
+  readonly #tickets: Tickets;
+  readonly #locks: Locks;
+  readonly #channels: Channels;
+  readonly #ballast: Ballast;
   readonly #views: Views;
   readonly #alarms: Alarms;
 
@@ -87,7 +100,11 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       const namespace = binding === undefined ? undefined : bindings[binding];
       return (namespace?.getByName(object) ?? null) as unknown as rpc.AgentSocketsRpc | null;
     };
-    const connections = new Connections({ context, lines, calls, book, audit, alarms, agent });
+    const tickets = new Tickets(context, lines);
+    const connections = new Connections({ context, lines, calls, book, audit, alarms, tickets });
+    void new Closing({ context, connections, alarms, agent });
+    const ballast = new Ballast(context, alarms);
+    const reports = new StopReports(context, connections, leases);
     const stopping = new Stopping({
       context,
       people,
@@ -99,10 +116,21 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       book,
       audit,
       alarms,
+      ballast,
+      reports,
     });
+    const channels = new Channels({
+      context,
+      lines,
+      charging,
+      alarms,
+      open: () => this.getConnections(CHANNEL_TAG),
+    });
+    stopping.onStop((path, why, decision) => channels.stopped(path, why, decision));
     void ctx.blockConcurrencyWhile(async () => {
       await migrate(context.db, migrations);
       leases.wake();
+      stopping.wake();
     });
     this.#context = context;
     this.#people = people;
@@ -114,9 +142,13 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#leases = leases;
     this.#connections = connections;
     this.#stopping = stopping;
+    this.#tickets = tickets;
+    this.#locks = new Locks({ context, agents, stopping, audit });
+    this.#channels = channels;
+    this.#ballast = ballast;
     this.#sessions = new Sessions({ context, people, agents, lines, book, audit, alarms });
     this.#views = new Views({ context, lines, connections, stopping, book });
-    this.#caps = new Caps({ context, lines, stopping, views: this.#views, audit });
+    this.#caps = new Caps({ context, people, lines, book, stopping, views: this.#views, audit });
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
     alarms.define("holds", { where: "local", run: () => holds.expireHolds() });
@@ -132,6 +164,25 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
 
   override onAlarm(): Promise<void> {
     return this.#alarms.onAlarm();
+  }
+
+  /** Whoever listens on a control channel is told what is left. */
+  #moved<T>(answer: T): T {
+    this.#channels.moved();
+    return answer;
+  }
+
+  override getConnectionTags(): string[] {
+    return [CHANNEL_TAG];
+  }
+  /** A control channel; the edge alone makes such a request, and has checked whose it is. */
+  override onConnect(connection: Connection, { request }: ConnectionContext): void {
+    const order = JSON.parse(request.headers.get(CHANNEL_HEADER) ?? "null") as rpc.ChannelOrder | null;
+    if (order === null) return connection.close(CLOSE.policy, "not_a_channel");
+    this.#channels.welcome(connection, order);
+  }
+  override onMessage(connection: Connection): void {
+    connection.close(CLOSE.policy, "a_channel_only_tells");
   }
 
   async enrol(person: rpc.Enrolment) {
@@ -169,7 +220,9 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     return this.#agents.authenticate(question);
   }
   async open(question: rpc.OpenSession) {
-    return this.#sessions.open(question);
+    const opened = this.#sessions.open(question);
+    if (opened.ok) this.#ballast.refill(); // an object with something to stop keeps room for it
+    return opened;
   }
   async delegate(question: rpc.Delegate) {
     return this.#sessions.delegate(question);
@@ -184,17 +237,17 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async leash(token: VerifiedToken) {
     const leash = this.#calls.leash(token);
     if (!leash.ok) return leash;
-    const { live, budget } = leash.value;
-    return ok({ budget, session: token.session, sessionExpires: live.session.expiresSeconds as EpochSeconds });
+    const { live, budget, rate } = leash.value;
+    return ok({ budget, rate, session: token.session, sessionExpires: live.session.expiresSeconds as EpochSeconds });
   }
   async introspect(token: VerifiedToken, audience: string) {
     return this.#sessions.introspect(token, audience, (path, live, now) => this.#charging.budgetOf(path, live, now));
   }
   async admit(question: rpc.AdmitQuestion) {
-    return this.#calls.admit(question);
+    return this.#moved(this.#calls.admit(question));
   }
   async settle(question: rpc.SettleQuestion) {
-    return this.#holds.settle(question);
+    return this.#moved(this.#holds.settle(question));
   }
   async void(question: Parameters<rpc.AuthorityRpc["void"]>[0]): ReturnType<rpc.AuthorityRpc["void"]> {
     return this.#holds.void(question);
@@ -209,23 +262,35 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     return this.#holds.endFor(end, "voided", 0 as Micros);
   }
   async charge(question: rpc.ChargeQuestion) {
-    return this.#holds.charge(question);
+    return this.#moved(this.#holds.charge(question));
   }
   async report(reports: readonly SliceReport[]) {
     this.#leases.report(reports);
-    return ok(null);
+    return this.#moved(ok(null));
   }
   async register(question: rpc.ConnectQuestion) {
     return this.#connections.register(question);
   }
   async admitMessage(question: rpc.MessageQuestion) {
-    return this.#connections.admitMessage(question);
+    return this.#moved(this.#connections.admitMessage(question));
+  }
+  async renewConnection(question: rpc.RenewConnection) {
+    return this.#connections.renew(question);
+  }
+  async ticket(question: rpc.TicketQuestion) {
+    return this.#tickets.buy(question);
+  }
+  async redeemTicket(use: rpc.TicketUse) {
+    return this.#tickets.redeem(use);
   }
   async disconnect(question: Parameters<rpc.AuthorityRpc["disconnect"]>[0]) {
     return this.#connections.disconnect(question);
   }
+  async setDayCap(cap: Micros, by: rpc.By) {
+    return this.#caps.setDay(cap, by);
+  }
   async setCap(question: Parameters<rpc.AuthorityRpc["setCap"]>[0]) {
-    return this.#caps.set(question);
+    return this.#moved(this.#caps.set(question));
   }
   revoke(question: rpc.EndQuestion) {
     return this.#stopping.end(question);
@@ -241,6 +306,18 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   }
   async enable({ by }: { by: rpc.By }) {
     return this.#people.enable(by);
+  }
+  async stopReport(path: NodePath) {
+    return this.#stopping.reportOf(path);
+  }
+  lock(order: rpc.LockOrder) {
+    return this.#locks.lock(order);
+  }
+  async unlock(order: Omit<rpc.LockOrder, "until">) {
+    return this.#locks.unlock(order);
+  }
+  async lockReport(target: string) {
+    return this.#locks.report(target);
   }
   async list() {
     return this.#people.row() === undefined ? err(NOT_FOUND) : ok(this.#views.list());

@@ -7,7 +7,7 @@ import type { Denial } from "../core/denial.ts";
 import type { EpochMs } from "../core/ids.ts";
 import type { Result } from "../core/result.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
-import type { AuthenticatedClient, Origin, PersonView } from "../core/wire/rpc.ts";
+import type { AuthenticatedClient, Origin, PersonView, TicketTarget } from "../core/wire/rpc.ts";
 import type { Edge } from "./env.ts";
 
 export interface Call {
@@ -32,9 +32,12 @@ export interface ClientCaller {
   readonly subject: Result<VerifiedToken, Denial> | null;
 }
 
-/** A person's cookie, or a token in `Authorization: Bearer`. Verified by MAC; the object is asked by the handler. */
+/**
+ * A person's cookie, or a token in `Authorization: Bearer`, verified by MAC; the object is asked by the handler. Or the
+ * token that a one-use ticket stood for, from the object itself.
+ */
 export interface SessionCaller {
-  readonly via: "cookie" | "bearer";
+  readonly via: "cookie" | "bearer" | "ticket";
   readonly token: VerifiedToken;
 }
 
@@ -58,5 +61,7 @@ export type ClientRoute = Route<ClientCaller>;
 export interface SessionRoute extends Route<SessionCaller> {
   /** Which proofs the row takes. */
   readonly accepts: readonly SessionCaller["via"][];
+  /** Where it takes tickets: what one must have been bought for. */
+  readonly ticketFor?: (call: Call) => TicketTarget | null;
 }
 export type OperatorRoute = Route<OperatorCaller>;

@@ -10,7 +10,14 @@ import type { VerifiedToken } from "../core/token/verify.ts";
 import { mayTry, noteFailure } from "./anonymous.ts";
 import { readFields } from "./body.ts";
 import type { Answer, Call, ClientRoute, OperatorRoute, PublicRoute, SessionRoute } from "./call.ts";
-import { foreignOrigin, identify, isFromOwnPage, isNotFromForeignPage, verifyRemembered } from "./inbound.ts";
+import {
+  foreignOrigin,
+  identify,
+  identifyKnock,
+  isFromOwnPage,
+  isNotFromForeignPage,
+  verifyRemembered,
+} from "./inbound.ts";
 
 const ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -80,8 +87,15 @@ async function subjectOf(
 }
 
 /** A person's cookie or a session token, as the row accepts; the object is asked by the handler. */
-export async function asSession(call: Call, { method, accepts, handler }: SessionRoute): Promise<Answer> {
-  const { via, token } = await identify(call.request, call.edge, call.now);
+export async function asSession(call: Call, route: SessionRoute): Promise<Answer> {
+  const { method, accepts, handler } = route;
+  const { via, token } = await identifyKnock(
+    call.request,
+    call.url,
+    call.edge,
+    call.now,
+    route.ticketFor?.(call) ?? null,
+  );
   if (!token.ok) return token;
   if (via === "cookie" && method !== "GET" && !isFromOwnPage(call.request, call.url, call.edge))
     return foreignOrigin(call.request);

@@ -12,7 +12,8 @@ import { err, type Result } from "../core/result.ts";
 import { cookieTokenKey, liveSecrets, sessionTokenKey, type LiveSecret, type TokenKey } from "../core/token/keyring.ts";
 import { deriveBytes, importMacKey, LABEL, parseSecret, type Secret } from "../core/token/mac.ts";
 import { importIdentityKey, type IdentityKey } from "../core/wire/identity.ts";
-import type { AuthorityRpc } from "../core/wire/rpc.ts";
+import { CHANNEL_HEADER } from "../core/wire/http.ts";
+import type { AuthorityRpc, ChannelOrder } from "../core/wire/rpc.ts";
 import { config } from "../legate.config.ts";
 
 /** What of an agent's object the gate uses. */
@@ -37,6 +38,8 @@ export interface Edge {
   readonly connectionKey: CryptoKey;
   readonly cursorKey: CryptoKey;
   readonly deviceKey: CryptoKey;
+  /** Tags tickets, so that an invented one touches no object. */
+  readonly ticketKey: CryptoKey;
   /** Keys of envelopes, by agents' Worker; the first signs. */
   readonly identityKeys: ReadonlyMap<string, readonly IdentityKey[]>;
   readonly bootstrap: string | null;
@@ -45,6 +48,8 @@ export interface Edge {
   now(): EpochMs;
   /** Asks a user's SessionAuthority. Whatever goes wrong on the way is `authority_unavailable`, never a throw. */
   ask<T>(user: UserId, question: (authority: AuthorityRpc) => Promise<Result<T, Denial>>): Promise<Result<T, Denial>>;
+  /** Opens a control channel: a request that is built here, to the user's own object. Null: out of reach. */
+  channel(user: UserId, order: ChannelOrder): Promise<WebSocket | null>;
   /** The agent's object of that exact name, or null where the binding is missing. */
   agent(entry: AgentEntry, object: string): AgentStub | null;
   limiter(index: number): LimiterStub;
@@ -127,6 +132,7 @@ async function makeEdge(env: Env): Promise<Edge> {
     connectionKey: await derive(LABEL.connection),
     cursorKey: await derive(LABEL.cursor),
     deviceKey: await derive(LABEL.device),
+    ticketKey: await derive(LABEL.ticket),
     identityKeys: await identityKeysOf(config, roots),
     bootstrap: optional.LEGATE_BOOTSTRAP || null,
     publicJwks: [
@@ -139,6 +145,14 @@ async function makeEdge(env: Env): Promise<Edge> {
         return await question(env.AUTHORITY.getByName(user));
       } catch {
         return err({ reason: "authority_unavailable" });
+      }
+    },
+    async channel(user, order) {
+      const headers = { upgrade: "websocket", [CHANNEL_HEADER]: JSON.stringify(order) };
+      try {
+        return (await env.AUTHORITY.getByName(user).fetch("https://authority/channel", { headers })).webSocket;
+      } catch {
+        return null;
       }
     },
     agent(entry, object) {

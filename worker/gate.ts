@@ -21,7 +21,7 @@ import type { Answer, Call } from "./call.ts";
 import { admit } from "./admit.ts";
 import { mintDelegation } from "./delegation.ts";
 import type { AgentStub } from "./env.ts";
-import { foreignOrigin, identify, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
+import { foreignOrigin, identify, identifyKnock, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
 import { objectName, type Target } from "./place.ts";
 import { cleanAnswer, refusedSocket, upgraded } from "./outbound.ts";
 import { costOf, settle, settleAtEnd, voidHold, type OpenCall } from "./settle.ts";
@@ -69,9 +69,12 @@ function isWebSocketUpgrade(request: Request): boolean {
 }
 
 /** Step 3: the proof, then the page that made a browser send it. A cookie needs one of ours; a socket no foreign one. */
-async function verify({ call, isUpgrade }: Passage): Promise<Result<VerifiedToken, Denial>> {
+async function verify({ call, target, isUpgrade }: Passage): Promise<Result<VerifiedToken, Denial>> {
   const { request, url, edge, now } = call;
-  const { via, token } = await identify(request, edge, now);
+  const { via, token } = isUpgrade
+    ? await identifyKnock(request, url, edge, now, `agent ${target.entry.slug} ${target.instance}`)
+    : await identify(request, edge, now);
+  if (via === "ticket") return token;
   if (!token.ok && token.denial.reason !== "token_expired") return token;
   const isWelcome =
     via === "cookie" ? isFromOwnPage(request, url, edge) : !isUpgrade || isNotFromForeignPage(request, url, edge);
@@ -124,7 +127,7 @@ function turnAway(denial: Denial, { call, isUpgrade }: Passage): Answer {
 function closeOf(denial: Denial): { readonly code: CloseCode; readonly reason: string } | null {
   const { reason } = denial;
   if (reason === "token_expired") return { code: CLOSE.expired, reason: "token_expired" };
-  if (reason === "user_disabled") return { code: CLOSE.terminated, reason: "session_ended" };
+  if (reason === "user_disabled" || reason === "locked") return { code: CLOSE.terminated, reason: "session_ended" };
   if (reason === "ended") return { code: closeCodeOf(denial.why), reason: closeReason("session_ended", denial.node) };
   if (reason === "budget_exhausted")
     return { code: CLOSE.budgetSpent, reason: closeReason("budget_exhausted", denial.node) };

@@ -11,7 +11,8 @@ import type { TokenKey } from "../core/token/keyring.ts";
 import { RememberedTokens } from "../core/token/remembered.ts";
 import { verifyToken, type VerifiedToken } from "../core/token/verify.ts";
 import { COOKIE_NAME, INTERNAL_QUERY, isInternalHeader } from "../core/wire/http.ts";
-import type { Origin } from "../core/wire/rpc.ts";
+import { ticketIn } from "../core/wire/frames.ts";
+import type { Origin, TicketTarget } from "../core/wire/rpc.ts";
 import type { SessionCaller } from "./call.ts";
 import type { Edge } from "./env.ts";
 
@@ -115,6 +116,28 @@ export async function identify(
   if (!proof.ok) return { via: null, token: proof };
   const { via, text } = proof.value;
   return { via, token: await verifyRemembered(text, via === "bearer" ? edge.sessionKey : edge.cookieKey, now) };
+}
+
+/**
+ * The same for a knock at a socket, which may offer a one-use ticket as its proof. A ticket beside an `Authorization` is
+ * refused, for nobody acts as two callers; a browser's own cookie, which it always sends, is not read then. The page is
+ * compared before the ticket is used up.
+ *
+ * @param target what the ticket must have been bought for; null where none is taken
+ */
+export async function identifyKnock(
+  request: Request,
+  url: URL,
+  edge: Edge,
+  now: EpochMs,
+  target: TicketTarget | null,
+): Promise<{ readonly via: SessionCaller["via"] | null; readonly token: Result<VerifiedToken, Denial> }> {
+  const text = ticketIn(request.headers.get("sec-websocket-protocol"));
+  if (text === null || target === null) return identify(request, edge, now);
+  if (text === undefined || request.headers.has("authorization")) return { via: null, token: MALFORMED };
+  if (!isNotFromForeignPage(request, url, edge)) return { via: "ticket", token: foreignOrigin(request) };
+  const { redeemTicket } = await import("./tickets.ts");
+  return { via: "ticket", token: await redeemTicket(edge, text, target, request.headers.get("origin")) };
 }
 
 /** @returns whether scripts of that origin may use a person's cookie and read answers */

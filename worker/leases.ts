@@ -170,10 +170,9 @@ export class Leases {
   noteRefusal(token: VerifiedToken, slug: Slug, cost: Micros, denial: Denial, now: EpochMs): void {
     const lasting = lastingOf(denial, token, now);
     if (lasting === null) return;
-    const key =
-      denial.reason === "ended" ? denial.node : denial.reason === "user_disabled" ? token.subject : keyOf(token, slug);
+    const key = denial.reason === "ended" ? denial.node : isOfUser(denial) ? token.subject : keyOf(token, slug);
     this.#refusals.delete(key);
-    this.#refusals.set(key, { denial, until: lasting, cost: denial.reason === "user_disabled" ? (0 as Micros) : cost });
+    this.#refusals.set(key, { denial, until: lasting, cost: isOfUser(denial) ? (0 as Micros) : cost });
     if (this.#refusals.size > LEASED_REFUSALS_MAX) this.#refusals.delete(this.#refusals.keys().next().value as string);
     this.#countRefusal(
       "node" in denial && (denial.node as string).startsWith("ses_") ? (denial.node as NodePath) : token.grant,
@@ -269,12 +268,17 @@ function keyOf(token: VerifiedToken, slug: Slug): string {
   return `${slug} ${node}`;
 }
 
+function isOfUser({ reason }: Denial): boolean {
+  return reason === "user_disabled" || reason === "locked";
+}
+
 /** Until when a refusal holds; null for what may be different at once. */
 function lastingOf(denial: Denial, token: VerifiedToken, now: EpochMs): EpochMs | null {
   switch (denial.reason) {
     case "ended":
       return (token.exp * 1000) as EpochMs;
     case "user_disabled":
+    case "locked":
     case "budget_exhausted":
       return (now + LEASE_DEFAULT_MS) as EpochMs;
     case "rate_limited":

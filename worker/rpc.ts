@@ -19,6 +19,7 @@ import { edgeOf, type Edge } from "./env.ts";
 import { objectName } from "./place.ts";
 import { denied } from "./respond.ts";
 import { serve } from "./serve.ts";
+import { agentTarget, openTicket } from "./tickets.ts";
 
 /** Who calls: set by the operator in the agents' Worker's configuration. */
 export interface AuthorityProps {
@@ -60,6 +61,10 @@ export class Authority extends WorkerEntrypoint<Env, AuthorityProps> implements 
         authority.disconnect({ connection: handle.connection, worker, code }),
       );
     });
+  }
+
+  renew(question: Parameters<AuthorityServiceRpc["renew"]>[0]): Promise<Answers["renew"]> {
+    return this.#guarded((edge, worker) => renew(edge, worker, question));
   }
 
   admit(question: Parameters<AuthorityServiceRpc["admit"]>[0]): Promise<Answers["admit"]> {
@@ -111,20 +116,44 @@ async function register(
   const identity = await identityOf(edge, worker, question.identity, edge.now());
   const entry = identity === null ? null : entryOf(edge, identity.slug, worker);
   if (identity === null || entry === null) return INVALID;
-  const { connection } = question;
+  const { connection, kind = "socket" } = question;
   if (typeof connection !== "string" || !CONNECTION_PATTERN.test(connection)) return INVALID;
   const { subject: user, node, slug, instance } = identity;
   // The object that a stop will ask to close its sockets is the one that was called, whatever it says it is called.
   const object = objectName({ entry, instance }, user);
   const connected = await edge.ask(user, (authority) =>
-    authority.register({ connection, identity, agents: delegable(entry, identity.agents), object }),
+    authority.register({
+      connection,
+      identity,
+      agents: delegable(entry, identity.agents),
+      object,
+      kind: kind === "stream" ? "stream" : "socket",
+    }),
   );
   if (!connected.ok) return connected;
-  const end = connected.value.expires;
-  return ok({
-    handle: await sealHandle(edge, { connection, user, node, slug, instance, worker, end }),
-    expires: end,
-  });
+  const { expires: end, messageBytes } = connected.value;
+  const handle = await sealHandle(edge, { connection, user, node, slug, instance, worker, end });
+  return ok({ handle, expires: end, messageBytes });
+}
+
+/** The socket goes on under a newer token, of which the edge has seen a ticket and the agent's Worker nothing. */
+async function renew(
+  edge: Edge,
+  worker: string,
+  { handle: text, ticket: ticketText }: Parameters<AuthorityServiceRpc["renew"]>[0],
+): Promise<Answers["renew"]> {
+  const handle = await openHandle(edge, worker, text);
+  if (handle === null) return INVALID;
+  const ticket = await openTicket(edge, ticketText);
+  if (ticket === null || ticket.user !== handle.user) return err({ reason: "ticket_invalid" });
+  const { connection, slug, instance } = handle;
+  const target = agentTarget(slug, instance);
+  const renewed = await edge.ask(handle.user, (authority) =>
+    authority.renewConnection({ connection, worker, digest: ticket.digest, target }),
+  );
+  if (!renewed.ok) return renewed;
+  const { expires: end, messageBytes } = renewed.value;
+  return ok({ handle: await sealHandle(edge, { ...handle, end }), expires: end, messageBytes });
 }
 
 async function admit(

@@ -55,6 +55,8 @@ export type AuditBody = {
     readonly sockets: number;
     readonly grants: number;
   };
+  "lock.set": Who & { readonly target: string; readonly until: number | null };
+  "lock.lifted": Who & { readonly target: string };
   "grant.opened": Who & {
     readonly node: string;
     readonly how: "redeem" | "narrow";
@@ -88,6 +90,7 @@ export type AuditBody = {
     readonly instance: string;
     readonly cost: number;
   };
+  "user.day_cap_changed": Who & { readonly cap: number; readonly before: number | null };
   /** A slice that nobody reported: what was lost with its isolate. */
   "slice.lost": {
     readonly slice: string;

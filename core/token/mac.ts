@@ -52,6 +52,8 @@ export const LABEL = {
   connection: "legate/1/use/connection",
   cursor: "legate/1/use/cursor",
   device: "legate/1/use/device",
+  credentials: "legate/1/use/credentials",
+  ticket: "legate/1/use/ticket",
   kid: "legate/1/use/kid",
 } as const;
 

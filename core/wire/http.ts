@@ -7,6 +7,9 @@ export const HEADER = {
   idempotencyKey: "idempotency-key",
 } as const;
 
+/** From the edge to a user's object, with a request that the edge built itself; nothing from outside ever has it. */
+export const CHANNEL_HEADER = "legate-channel";
+
 export const COOKIE_NAME = "__Host-legate";
 
 /**

@@ -422,6 +422,8 @@ export interface SessionDetail extends SessionView {
 /** The caller's leash (`GET /sessions/current`), as far as only the object knows it. */
 export interface LeashView {
   readonly budget: BudgetView;
+  /** The strictest of the windows that all entries share; null where none limits. */
+  readonly rate: RateView | null;
   readonly session: SessionId;
   readonly sessionExpires: EpochSeconds;
 }
@@ -479,6 +481,8 @@ export interface AuthorityRpc extends HoldsRpc {
   /** The ticket is used up, whatever the answer. @returns the token that it stands for */
   redeemTicket(use: TicketUse): Promise<Result<VerifiedToken, Denial>>;
 
+  /** What the user may spend a UTC day, instead of the deployment's number. */
+  setDayCap(cap: Micros, by: By): Promise<Result<{ readonly cap: Micros }, Denial>>;
   setCap(question: {
     path: NodePath;
     cap: Micros;

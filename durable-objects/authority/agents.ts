@@ -24,6 +24,7 @@ import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
+import { lockOf } from "./lock-of.ts";
 import { whoOf, type People } from "./people.ts";
 
 type AgentRow = typeof t.agents.$inferSelect;
@@ -219,6 +220,8 @@ export class Agents {
       const { db } = this.#context;
       const fresh = this.active(question.agent);
       if (fresh === undefined || !this.#people.requireActive().ok) return refused("unknown_client");
+      const lock = lockOf(db, row.id, now);
+      if (lock !== undefined) return err({ reason: "locked", what: "agent", until: lock.until as EpochMs | null });
       db.delete(t.assertions).where(lt(t.assertions.expiresAt, now)).run();
       const used = db
         .select({ jti: t.assertions.jti })

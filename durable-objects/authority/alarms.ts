@@ -9,7 +9,20 @@ import { OUTSIDE_DEADLINE_MS } from "../../core/limits.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 
-export type DueKind = "holds" | "slices" | "expiry" | "tallies" | "sweep" | "fold" | "deliver" | "close" | "push";
+export type DueKind =
+  | "holds"
+  | "slices"
+  | "expiry"
+  | "tallies"
+  | "sweep"
+  | "fold"
+  | "deliver"
+  | "close"
+  | "push"
+  | "tell"
+  | "reconcile"
+  | "channels"
+  | "ballast";
 
 /** Local work: synchronous, opens its own transactions. Outside work: asynchronous; a rejection means another try. */
 export type Task =

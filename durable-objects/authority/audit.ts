@@ -21,8 +21,8 @@ export class Audit {
     this.#alarms = alarms;
   }
 
-  /** Call inside the transaction of the change. */
-  append<K extends AuditKind>(kind: K, session: string | null, body: AuditBody[K], at: EpochMs): void {
+  /** Call inside the transaction of the change. @returns the row's number, by which it can be named */
+  append<K extends AuditKind>(kind: K, session: string | null, body: AuditBody[K], at: EpochMs): number {
     const { db } = this.#context;
     const last = db
       .select({ seq: t.audit.seq, hash: t.audit.hash })
@@ -35,5 +35,6 @@ export class Audit {
     const hash = this.#context.sha256(`${last?.hash ?? this.#context.user}\n${text}`);
     db.insert(t.audit).values({ seq, at, kind, session, body: text, hash }).run();
     this.#alarms.schedule("deliver", "", (this.#context.now() + DELIVERY_DELAY_MS) as EpochMs);
+    return seq;
   }
 }

@@ -1,33 +1,41 @@
 /**
- * Sockets that agents' objects hold open for sessions. An agent accepts, then registers here, and serves nothing before
- * the answer: so either a stop's mark came first and registration fails, or the row did and the stop finds it. Each
- * message is admitted again. Rows go when a socket is closed, by whichever side; what it did becomes one invocation.
+ * Sockets and streams that agents' objects hold open for sessions. An agent accepts, then registers here, and serves
+ * nothing before the answer: so either a stop's mark came first and registration fails, or the row did and the stop finds
+ * it. Each message is admitted again. Rows go when a connection is closed, by whichever side; what a socket did becomes
+ * one invocation. Asking agents' objects is closing.ts's.
  */
-import { and, count, eq, isNotNull, isNull, lte, min } from "drizzle-orm";
+import { and, count, eq, isNotNull, isNull, lte, min, sql } from "drizzle-orm";
 import type { Denial } from "../../core/denial.ts";
-import { sessionOf, type ConnectionId, type EpochMs, type EpochSeconds, type NodePath } from "../../core/ids.ts";
-import { CONNECTIONS_SESSION_MAX } from "../../core/limits.ts";
+import {
+  sessionOf,
+  toEpochMs,
+  type ConnectionId,
+  type EpochMs,
+  type EpochSeconds,
+  type NodePath,
+} from "../../core/ids.ts";
+import { CONNECTIONS_SESSION_MAX, CONNECTIONS_USER_MAX, EXPIRING_LEAD_MS, RECONCILE_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import { CLOSE, closeReason } from "../../core/wire/frames.ts";
+import { CLOSE } from "../../core/wire/frames.ts";
 import type {
-  AgentSocketsRpc,
   ConnectQuestion,
   Connected,
+  ConnectionKind,
   MessageAdmission,
   MessageQuestion,
+  RenewConnection,
 } from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
+import type { StoppedObject } from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
 import type { Calls } from "./calls.ts";
 import type { Context } from "./context.ts";
 import { atOrBelow, type Lines } from "./line.ts";
+import type { Tickets } from "./tickets.ts";
 
-type ConnectionRow = typeof t.connections.$inferSelect;
-
-/** The agents' objects that hold sockets, by slug and name; null where the binding is missing. */
-export type AgentPort = (slug: string, object: string) => AgentSocketsRpc | null;
+export type ConnectionRow = typeof t.connections.$inferSelect;
 
 const UNKNOWN: Denial = { reason: "hold_mismatch", fault: "unknown" };
 
@@ -38,7 +46,7 @@ export class Connections {
   readonly #book: BudgetBook;
   readonly #audit: Audit;
   readonly #alarms: Alarms;
-  readonly #agent: AgentPort;
+  readonly #tickets: Tickets;
 
   constructor(parts: {
     context: Context;
@@ -47,7 +55,7 @@ export class Connections {
     book: BudgetBook;
     audit: Audit;
     alarms: Alarms;
-    agent: AgentPort;
+    tickets: Tickets;
   }) {
     this.#context = parts.context;
     this.#lines = parts.lines;
@@ -55,34 +63,23 @@ export class Connections {
     this.#book = parts.book;
     this.#audit = parts.audit;
     this.#alarms = parts.alarms;
-    this.#agent = parts.agent;
-    this.#alarms.define("close", { where: "outside", run: () => this.#closeAll() });
+    this.#tickets = parts.tickets;
   }
 
-  register({ connection, identity, agents, object }: ConnectQuestion): Result<Connected, Denial> {
+  register({ connection, identity, agents, object, kind = "socket" }: ConnectQuestion): Result<Connected, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
       const { db } = this.#context;
-      const hold =
-        identity.hold === null ? undefined : db.select().from(t.holds).where(eq(t.holds.id, identity.hold)).get();
-      if (
-        hold === undefined ||
-        hold.callId !== identity.callId ||
-        hold.path !== identity.node ||
-        hold.kind !== "socket"
-      )
-        return err(UNKNOWN);
+      if (!this.#isAdmitted(identity, kind)) return err(UNKNOWN);
       const live = this.#lines.requireLivePath(identity.node, now);
       if (!live.ok) return live;
       const known = db.select().from(t.connections).where(eq(t.connections.id, connection)).get();
       if (known !== undefined)
         return known.path === identity.node && known.closing === null
-          ? ok({ expires: known.expiresAt as EpochMs })
+          ? ok(this.#connected(known.expiresAt))
           : err(UNKNOWN);
-      const open =
-        db.select({ n: count() }).from(t.connections).where(eq(t.connections.session, identity.session)).get()?.n ?? 0;
-      if (open >= CONNECTIONS_SESSION_MAX)
-        return err({ reason: "quota_reached", what: "connections", limit: CONNECTIONS_SESSION_MAX });
+      const room = this.#requireRoom(identity.session);
+      if (!room.ok) return room;
       const { node: path, session, slug, instance, worker, tier, tokenExpires } = identity;
       db.insert(t.connections)
         .values({
@@ -103,10 +100,63 @@ export class Connections {
           messages: 0,
           cost: 0,
           lastAt: now,
+          kind,
+          warnAt: kind === "socket" ? warnAt(tokenExpires, now) : null,
         })
         .run();
-      this.#alarms.schedule("expiry", "", tokenExpires);
-      return ok({ expires: tokenExpires });
+      this.#watch(tokenExpires, kind, now);
+      return ok(this.#connected(tokenExpires));
+    });
+  }
+
+  /** The envelope is this call's: a socket has a hold of its own; a stream may come of a call that a slice admitted. */
+  #isAdmitted(identity: ConnectQuestion["identity"], kind: ConnectionKind): boolean {
+    if (identity.hold === null) return kind === "stream";
+    const hold = this.#context.db.select().from(t.holds).where(eq(t.holds.id, identity.hold)).get();
+    return (
+      hold?.callId === identity.callId &&
+      hold.path === identity.node &&
+      (kind === "socket") === (hold.kind === "socket")
+    );
+  }
+
+  #requireRoom(session: string): Result<null, Denial> {
+    const { db } = this.#context;
+    const all = db.select({ n: count() }).from(t.connections).get()?.n ?? 0;
+    const own = db.select({ n: count() }).from(t.connections).where(eq(t.connections.session, session)).get()?.n ?? 0;
+    if (own < CONNECTIONS_SESSION_MAX && all < CONNECTIONS_USER_MAX) return ok(null);
+    const limit = own < CONNECTIONS_SESSION_MAX ? CONNECTIONS_USER_MAX : CONNECTIONS_SESSION_MAX;
+    return err({ reason: "quota_reached", what: "connections", limit });
+  }
+
+  #connected(expires: number): Connected {
+    return { expires: expires as EpochMs, messageBytes: this.#context.config.limits.messageBytes };
+  }
+
+  /** Its end, its warning, its idleness and whether it is there at all are looked at by the alarm. */
+  #watch(expires: EpochMs, kind: ConnectionKind, now: EpochMs): void {
+    const idle = kind === "socket" ? now + this.#context.config.limits.idleMs : Infinity;
+    this.#alarms.schedule("expiry", "", Math.min(warnAt(expires, now), idle) as EpochMs);
+    this.#alarms.schedule("reconcile", "", (now + RECONCILE_MS) as EpochMs);
+  }
+
+  /** A newer window for an open socket: its client bought a ticket for it, with a token of the same node. */
+  renew({ connection, worker, digest, target }: RenewConnection): Result<Connected, Denial> {
+    const token = this.#tickets.redeem({ digest, target, origin: null }, connection);
+    if (!token.ok) return token;
+    return this.#context.decide(() => {
+      const now = this.#context.now();
+      const { db } = this.#context;
+      const row = db.select().from(t.connections).where(eq(t.connections.id, connection)).get();
+      if (row === undefined || row.worker !== worker) return err(UNKNOWN);
+      if (row.closing !== null || row.path !== (token.value.node as string)) return err({ reason: "ticket_invalid" });
+      const expires = Math.max(row.expiresAt, toEpochMs(token.value.exp)) as EpochMs;
+      db.update(t.connections)
+        .set({ expiresAt: expires, warnAt: warnAt(expires, now) })
+        .where(eq(t.connections.id, connection))
+        .run();
+      this.#watch(expires, row.kind, now);
+      return ok(this.#connected(expires));
     });
   }
 
@@ -156,12 +206,18 @@ export class Connections {
     });
   }
 
-  /** Marks every socket at or below a path to be closed. Call inside a decision; `closeNow` after it. */
-  markBelow(path: NodePath, code: number): number {
+  /** Marks every connection at or below a path to be closed. Call inside a decision; `closeNow` after it. */
+  markBelow(path: NodePath, code: number): StoppedObject[] {
     const { db } = this.#context;
     const below = and(atOrBelow(t.connections.path, path), isNull(t.connections.closing));
-    const open = db.select({ n: count() }).from(t.connections).where(below).get()?.n ?? 0;
-    if (open === 0) return 0;
+    const { slug, instance, kind } = t.connections;
+    const open = db
+      .select({ slug, instance, kind, open: count() })
+      .from(t.connections)
+      .where(below)
+      .groupBy(slug, instance, kind)
+      .all();
+    if (open.length === 0) return [];
     db.update(t.connections).set({ closing: code }).where(below).run();
     this.#alarms.schedule("close", "", this.#context.now());
     return open;
@@ -172,14 +228,15 @@ export class Connections {
     return this.#alarms.runOutside("close", "");
   }
 
-  pendingBelow(path: NodePath): number {
-    return (
-      this.#context.db
-        .select({ n: count() })
-        .from(t.connections)
-        .where(and(atOrBelow(t.connections.path, path), isNotNull(t.connections.closing)))
-        .get()?.n ?? 0
-    );
+  /** What is marked and still open below a path, by agent object. */
+  pendingBelow(path: NodePath): StoppedObject[] {
+    const { slug, instance, kind } = t.connections;
+    return this.#context.db
+      .select({ slug, instance, kind, open: count() })
+      .from(t.connections)
+      .where(and(atOrBelow(t.connections.path, path), isNotNull(t.connections.closing)))
+      .groupBy(slug, instance, kind)
+      .all();
   }
 
   openBelow(path: NodePath): number {
@@ -189,65 +246,61 @@ export class Connections {
     );
   }
 
-  /** Marks sockets whose window is over. Call inside a decision. @returns the next end, or null */
+  /**
+   * Marks connections whose window is over and sockets that were idle too long, and has those told that will expire soon.
+   * Call inside a decision.
+   *
+   * @returns when there is something to do again, or null
+   */
   expire(now: EpochMs): number | null {
     const { db } = this.#context;
-    const late = and(lte(t.connections.expiresAt, now), isNull(t.connections.closing));
-    if (db.select({ n: count() }).from(t.connections).where(late).get()?.n !== 0) {
-      db.update(t.connections).set({ closing: CLOSE.expired }).where(late).run();
-      this.#alarms.schedule("close", "", now);
-    }
-    return (
-      db
-        .select({ at: min(t.connections.expiresAt) })
-        .from(t.connections)
-        .where(isNull(t.connections.closing))
-        .get()?.at ?? null
-    );
+    const { idleMs } = this.#context.config.limits;
+    const isOpen = isNull(t.connections.closing);
+    const isSocket = eq(t.connections.kind, "socket");
+    const late = and(lte(t.connections.expiresAt, now), isOpen);
+    const idle = and(lte(t.connections.lastAt, now - idleMs), isSocket, isOpen);
+    let marked = db
+      .update(t.connections)
+      .set({ closing: CLOSE.expired })
+      .where(late)
+      .returning({ n: sql`1` })
+      .all().length;
+    marked += db
+      .update(t.connections)
+      .set({ closing: CLOSE.idle })
+      .where(idle)
+      .returning({ n: sql`1` })
+      .all().length;
+    if (marked > 0) this.#alarms.schedule("close", "", now);
+    const next = db
+      .select({ end: min(t.connections.expiresAt), warn: min(t.connections.warnAt) })
+      .from(t.connections)
+      .where(isOpen)
+      .get();
+    const quiet = db
+      .select({ at: min(t.connections.lastAt) })
+      .from(t.connections)
+      .where(and(isSocket, isOpen))
+      .get();
+    if (next?.warn != null && next.warn <= now) this.#alarms.schedule("tell", "", now);
+    const times = [
+      next?.end ?? null,
+      next?.warn == null || next.warn <= now ? null : next.warn,
+      quiet?.at == null ? null : quiet.at + idleMs,
+    ].filter((at) => at !== null);
+    return times.length === 0 ? null : Math.min(...times);
   }
 
-  async #closeAll(): Promise<void> {
-    const marked = this.#context.db.select().from(t.connections).where(isNotNull(t.connections.closing)).all();
-    const groups = new Map<string, ConnectionRow[]>();
-    for (const row of marked) {
-      const name = `${row.slug} ${row.object} ${row.closing} ${row.session}`;
-      const group = groups.get(name);
-      if (group === undefined) groups.set(name, [row]);
-      else group.push(row);
-    }
-    const outcomes = await Promise.allSettled([...groups.values()].map((rows) => this.#closeGroup(rows)));
-    if (outcomes.some(({ status }) => status === "rejected")) throw new Error("some sockets are still open");
-    this.#context.commit(() => {
-      if (
-        this.#context.db.select({ n: count() }).from(t.connections).where(isNotNull(t.connections.closing)).get()?.n ===
-        0
-      )
-        this.#alarms.done("close", "");
-    });
-  }
-
-  async #closeGroup(rows: readonly ConnectionRow[]): Promise<void> {
-    const { slug, object, closing, session } = rows[0] as ConnectionRow;
-    const agent = this.#agent(slug, object);
-    if (agent === null) throw new Error("agent out of reach");
-    const code = closing ?? CLOSE.terminated;
-    const word = code === CLOSE.expired ? "token_expired" : "session_ended";
-    await agent.legateClose({
-      connections: rows.map(({ id }) => id as ConnectionId),
-      code,
-      reason: closeReason(word, session),
-    });
-    this.#context.commit(() => {
-      for (const { id } of rows) {
-        const row = this.#context.db.select().from(t.connections).where(eq(t.connections.id, id)).get();
-        if (row !== undefined) this.#remove(row);
-      }
-    });
+  /** A connection that is closed, or was never there: its row goes. Call inside a decision. */
+  remove(id: string): void {
+    const row = this.#context.db.select().from(t.connections).where(eq(t.connections.id, id)).get();
+    if (row !== undefined) this.#remove(row);
   }
 
   #remove(row: ConnectionRow): void {
     this.#context.db.delete(t.connections).where(eq(t.connections.id, row.id)).run();
     const { id, path, slug, instance, messages, cost, openedAt, lastAt } = row;
+    if (row.kind === "stream") return; // told of when its call is settled
     const facts = { node: path, slug, instance, calls: messages, errors: 0, cost, firstAt: openedAt, lastAt };
     this.#audit.append(
       "call.settled",
@@ -256,4 +309,9 @@ export class Connections {
       this.#context.now(),
     );
   }
+}
+
+/** When its client is told that it ends: a minute before, or a third of what is left of a short window. */
+function warnAt(expires: EpochMs, now: EpochMs): EpochMs {
+  return (expires - Math.min(EXPIRING_LEAD_MS, Math.max(0, expires - now) / 3)) as EpochMs;
 }

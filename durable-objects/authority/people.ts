@@ -5,11 +5,13 @@
 import { eq } from "drizzle-orm";
 import type { Tier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
+import type { EpochMs } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { By, Enrolment, PersonView } from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Audit } from "./audit.ts";
 import type { Context } from "./context.ts";
+import { lockOf } from "./lock-of.ts";
 
 export type PersonRow = typeof t.user.$inferSelect;
 
@@ -35,7 +37,9 @@ export class People {
   requireActive(): Result<PersonRow, Denial> {
     const row = this.row();
     if (row === undefined) return err({ reason: "token_invalid", fault: "unknown_node" });
-    return row.state === "active" ? ok(row) : err({ reason: "user_disabled" });
+    if (row.state !== "active") return err({ reason: "user_disabled" });
+    const lock = lockOf(this.#context.db, row.id, this.#context.now());
+    return lock === undefined ? ok(row) : err({ reason: "locked", what: "user", until: lock.until as EpochMs | null });
   }
 
   /** Creates the row where there is none; what is there already decides. Call inside a decision. */

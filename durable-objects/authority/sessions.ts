@@ -37,6 +37,7 @@ import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
+import { lockOf } from "./lock-of.ts";
 import type { GrantRow, Lines, LiveLine } from "./line.ts";
 import { whoOf, type People, type PersonRow } from "./people.ts";
 
@@ -157,14 +158,15 @@ export class Sessions {
       const { id, stopCount } = question.client;
       const agent = this.#agents.active(id);
       if (agent === undefined) return err({ reason: "not_found" });
+      const lock = lockOf(this.#context.db, id, this.#context.now());
+      if (lock !== undefined) return err({ reason: "locked", what: "agent", until: lock.until as EpochMs | null });
       if (stopCount !== null) {
         const fresh = this.#agents.requireFresh(id, stopCount);
         if (!fresh.ok) return fresh;
       }
       if (agent.cap === null) return err({ reason: "agent_without_budget", agent: id });
       may = may.filter((name) => agent.scope.includes(name));
-      const { userDayMicros } = this.#context.config.limits;
-      cap = Math.min(question.budget ?? Infinity, agent.cap, userDayMicros ?? Infinity);
+      cap = Math.min(question.budget ?? Infinity, agent.cap, this.#book.dayCap() ?? Infinity);
       actors = [{ sub: id, proven: true }];
     }
     const scope = requireScope(question.scope, may);

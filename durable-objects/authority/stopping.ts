@@ -2,10 +2,10 @@
  * Ending things. The mark is durable first, and everything below it is dead with it: admission looks for marks along the
  * whole line. Then sockets are closed and the fence is waited for. What could not be reached is pending, and the alarm's.
  */
-import { and, count, eq, gt, inArray, isNotNull, isNull, lte, max, min, ne, sql } from "drizzle-orm";
+import { and, count, eq, gt, isNotNull, isNull, lte, max, min, ne } from "drizzle-orm";
 import { dayOf } from "../../core/budget/ledger.ts";
 import type { Denial, EndReason } from "../../core/denial.ts";
-import { isAtOrBelow, lineOf, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
+import { isAtOrBelow, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
 import { ENVELOPE_SLACK_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { closeCodeOf } from "../../core/wire/frames.ts";
@@ -14,6 +14,7 @@ import * as t from "../../drizzle/authority/schema.ts";
 import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
+import type { Ballast } from "./ballast.ts";
 import type { BudgetBook } from "./budget-book.ts";
 import type { Connections } from "./connections.ts";
 import type { Context } from "./context.ts";
@@ -22,8 +23,10 @@ import type { Tallies } from "./tallies.ts";
 import { once } from "./idempotency.ts";
 import { addSettled, atOrBelow, type Lines } from "./line.ts";
 import { whoOf, type People } from "./people.ts";
+import type { Plane, StopReports, StopRow } from "./stop-report.ts";
 
-type StopRow = typeof t.stops.$inferSelect;
+/** Told after the commit of a mark: control channels close at once. */
+export type OnStop = (path: NodePath, why: EndReason, decision: number) => void;
 
 const FOLD_DELAY_MS = 3_600_000; // an hour in which operators can still look at what a session did
 const LEGATE: By = { kind: "legate", id: "legate", reason: null };
@@ -39,6 +42,9 @@ export class Stopping {
   readonly #book: BudgetBook;
   readonly #audit: Audit;
   readonly #alarms: Alarms;
+  readonly #ballast: Ballast;
+  readonly #reports: StopReports;
+  readonly #onStop: OnStop[] = [];
 
   constructor(parts: {
     context: Context;
@@ -51,7 +57,11 @@ export class Stopping {
     book: BudgetBook;
     audit: Audit;
     alarms: Alarms;
+    ballast: Ballast;
+    reports: StopReports;
   }) {
+    this.#ballast = parts.ballast;
+    this.#reports = parts.reports;
     this.#context = parts.context;
     this.#people = parts.people;
     this.#agents = parts.agents;
@@ -64,10 +74,39 @@ export class Stopping {
     this.#alarms = parts.alarms;
   }
 
+  /** Credentials, and whatever else a session may leave behind. */
+  addPlane(plane: Plane): void {
+    this.#reports.addPlane(plane);
+  }
+
+  onStop(listener: OnStop): void {
+    this.#onStop.push(listener);
+  }
+
+  /** After a restart: slices that were not reported count as granted now, so a fence that was open waits again. */
+  wake(): void {
+    const live = this.#leases.liveUntil;
+    if (live === null) return;
+    const now = this.#context.now();
+    const open = this.#context.db.select().from(t.stops).where(gt(t.stops.fenceAt, now)).all();
+    const fenceAt = live + ENVELOPE_SLACK_MS;
+    const late = open.filter((stop) => stop.fenceAt < fenceAt && this.#leases.hasOpen(stop.path as NodePath));
+    if (late.length === 0) return;
+    this.#context.commit(() => {
+      for (const { path } of late)
+        this.#context.db.update(t.stops).set({ fenceAt }).where(eq(t.stops.path, path)).run();
+    });
+  }
+
+  /** One act of stopping, in one transaction; it finds room where storage is full. */
+  #stop<T>(decision: () => Result<T, Denial>): Result<T, Denial> {
+    return this.#ballast.stop(() => this.#context.decide(decision));
+  }
+
   /** Ends a session, a grant or a node, and answers with what came of it. Over already: `already_ended` with the report. */
   async end(question: EndQuestion): Promise<Result<StopReport, Denial>> {
     const { path, why, by } = question;
-    const marked = this.#context.decide(() => {
+    const marked = this.#stop(() => {
       const now = this.#context.now();
       const reached = this.#requireReach(question.reach, path, now);
       if (!reached.ok) return reached;
@@ -95,17 +134,23 @@ export class Stopping {
     return this.#requireReach(reach, path, this.#context.now());
   }
 
-  /** Ends every open session of the person. */
+  /**
+   * Ends every open session of the person.
+   *
+   * @param also what is written with it: a lock
+   */
   async stopUser(
     by: By,
     why: "user_stopped" | "user_disabled",
     wait: boolean,
+    also: (now: EpochMs) => void = () => {},
   ): Promise<Result<{ sessions: number }, Denial>> {
-    const ended = this.#context.decide(() => {
+    const ended = this.#stop(() => {
       if (this.#people.row() === undefined) return err({ reason: "not_found" });
       const now = this.#context.now();
       if (why === "user_disabled") this.#people.markDisabled();
       const paths = this.#openSessions().filter((path) => this.#mark(path, why, by, now) !== null);
+      also(now);
       if (why === "user_disabled") {
         this.#audit.append("user.disabled", null, { ...whoOf(by), sessions: paths.length }, now);
         // What the person's agents run for others ends too: their owner can no longer answer for them.
@@ -121,21 +166,27 @@ export class Stopping {
   }
 
   /** The owner's side: raises the count, ends what runs here, pushes to everyone noted. */
-  async stopAgent(id: AgentId, by: By, remove: boolean): Promise<Result<{ pendingUsers: number }, Denial>> {
-    const ended = this.#context.decide(() => {
+  async stopAgent(
+    id: AgentId,
+    by: By,
+    remove: boolean,
+    also: (now: EpochMs) => void = () => {},
+  ): Promise<Result<{ pendingUsers: number; sessions: number }, Denial>> {
+    const ended = this.#stop(() => {
       const now = this.#context.now();
       const stopCount = this.#agents.raiseStopCount(id, remove, by);
       if (stopCount === null) return err({ reason: "not_found" });
+      also(now);
       return ok(this.#stopAgentHere(id, remove ? "agent_deleted" : "agent_stopped", by, stopCount, now));
     });
     if (!ended.ok) return ended;
     await this.#finish(ended.value, false);
-    return ok({ pendingUsers: await this.#agents.pushAll(id) });
+    return ok({ pendingUsers: await this.#agents.pushAll(id), sessions: ended.value.length });
   }
 
   /** The other side: told by the agent's owner's object. */
   async agentStopped(id: AgentId, stopCount: number, why: EndReason, by: By): Promise<Result<null, Denial>> {
-    const ended = this.#context.decide(() => {
+    const ended = this.#stop(() => {
       const now = this.#context.now();
       this.#agents.tell(id, stopCount, now);
       return ok(this.#stopAgentHere(id, why, by, stopCount, now));
@@ -171,12 +222,7 @@ export class Stopping {
 
   /** The mark that covers a path: its own, or the first one above it. */
   stopOf(path: NodePath): StopRow | undefined {
-    return this.#context.db
-      .select()
-      .from(t.stops)
-      .where(inArray(t.stops.path, lineOf(path)))
-      .orderBy(sql`length(${t.stops.path})`)
-      .get();
+    return this.#reports.stopOf(path);
   }
 
   /** The durable mark, with all that is written beside it. Call inside a decision. @returns null where there is no such node */
@@ -185,13 +231,20 @@ export class Stopping {
     const session = sessionOf(path);
     const isSession = path === (session as string);
     if (db.select({ path: t.nodes.path }).from(t.nodes).where(eq(t.nodes.path, path)).get() === undefined) return null;
-    const sockets = this.#connections.markBelow(path, closeCodeOf(why));
+    // What goes goes first: a full storage has room for the mark then.
+    db.delete(t.tickets).where(lte(t.tickets.expiresAt, now)).run();
+    this.#reports.drop(path, now);
+    const objects = this.#connections.markBelow(path, closeCodeOf(why));
+    const sockets = objects.reduce((total, { open }) => total + open, 0);
     const grants =
       db
         .select({ n: count() })
         .from(t.grants)
         .where(and(atOrBelow(t.grants.path, path), ne(t.grants.path, path)))
         .get()?.n ?? 0;
+    if (isSession) this.#tallies.report(session, now);
+    const kind = isSession ? "session.ended" : "grant.ended";
+    const decision = this.#audit.append(kind, session, { ...whoOf(by), why, node: path, sockets, grants }, now);
     const stop: StopRow = {
       path,
       session,
@@ -203,6 +256,8 @@ export class Stopping {
       fenceAt: this.#fence(path, now),
       sockets,
       grants,
+      objects,
+      decision,
     };
     db.update(t.nodes)
       .set({ reserved: null })
@@ -212,15 +267,9 @@ export class Stopping {
     db.insert(t.stops).values(stop).run();
     if (isSession) {
       db.update(t.sessions).set({ endedAt: now }).where(eq(t.sessions.id, session)).run();
-      this.#tallies.report(session, now);
       this.#alarms.schedule("fold", session, (now + FOLD_DELAY_MS) as EpochMs);
     }
-    this.#audit.append(
-      isSession ? "session.ended" : "grant.ended",
-      session,
-      { ...whoOf(by), why, node: path, sockets, grants },
-      now,
-    );
+    this.#context.afterCommit(() => this.#onStop.forEach((tell) => tell(path, why, decision)));
     return stop;
   }
 
@@ -240,41 +289,27 @@ export class Stopping {
     return Math.max(now, last ?? 0, leased) as EpochMs;
   }
 
-  /** After the commit: closes sockets, and waits for the fence by timer where asked to. */
+  /** After the commit: closes sockets, and where asked to waits for that and by timer for the fence. */
   async #finish(paths: readonly NodePath[], wait: boolean): Promise<void> {
-    await this.#connections.closeNow();
+    const closed = this.#connections.closeNow(); // never rejects; the alarm goes on with what is left
     if (!wait) return;
+    await Promise.all([closed, this.#passFence(paths)]);
+  }
+
+  async #passFence(paths: readonly NodePath[]): Promise<void> {
     const last = Math.max(0, ...paths.map((path) => this.stopOf(path)?.fenceAt ?? 0));
     const left = last - this.#context.now();
     if (left > 0) await new Promise((resolve) => setTimeout(resolve, left));
   }
 
+  /** The report of a path that has ended, by its own mark or one above it. */
+  reportOf(path: NodePath): Result<StopReport, Denial> {
+    const stop = this.stopOf(path);
+    return stop === undefined ? err({ reason: "not_found" }) : ok(this.report(stop, path));
+  }
+
   report(stop: StopRow, path: NodePath): StopReport {
-    const at = stop.path as NodePath;
-    const pending = this.#connections.pendingBelow(at);
-    const running = this.#context.db
-      .select({ n: count(), deadline: max(t.holds.deadline) })
-      .from(t.holds)
-      .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
-      .where(and(atOrBelow(t.holds.path, at), isNull(t.outcomes.holdId)))
-      .get();
-    const passed = stop.fenceAt <= this.#context.now();
-    return {
-      path,
-      session: sessionOf(path),
-      state: passed && pending === 0 ? "terminal" : "pending",
-      endedAt: stop.at as EpochMs,
-      why: stop.why,
-      by: { kind: stop.byKind, id: stop.byId, reason: stop.note },
-      fence: { at: stop.fenceAt as EpochMs, passed },
-      sockets: { closed: stop.sockets - Math.min(pending, stop.sockets), pending },
-      calls: {
-        running: running?.n ?? 0,
-        upTo: this.#leases.upTo(at),
-        deadline: (running?.deadline ?? null) as EpochMs | null,
-      },
-      grants: stop.grants,
-    };
+    return this.#reports.report(stop, path);
   }
 
   /** The alarm's work: sessions whose time is over end like any other, and sockets whose window is. */

@@ -1,4 +1,5 @@
 /** A person's sessions, and a token's own node. Handlers are loaded when one is called. */
+import { parseNodePath } from "../../core/ids.ts";
 import type { SessionRoute } from "../call.ts";
 
 const sessions = () => import("./sessions.ts");
@@ -22,6 +23,22 @@ export const SESSIONS: SessionRoute[] = [
     path: "/sessions/current",
     accepts: ["cookie", "bearer"],
     handler: async (call, caller) => (await import("./leash.ts")).leash(call, caller),
+  },
+  {
+    method: "POST",
+    path: "/sessions/ticket",
+    accepts: ["cookie", "bearer"],
+    handler: async (call, caller) => (await import("./tickets.ts")).buy(call, caller),
+  },
+  {
+    method: "GET",
+    path: "/sessions/:id/socket",
+    accepts: ["cookie", "bearer", "ticket"],
+    ticketFor: (call) => {
+      const path = parseNodePath(call.params["id"] ?? "", call.edge.idMac);
+      return path === null ? null : `channel ${path}`;
+    },
+    handler: async (call, caller) => (await import("./channel.ts")).open(call, caller),
   },
   {
     method: "GET",

@@ -2,7 +2,8 @@ import journal from './meta/_journal.json';
 import m0000 from './0000_init.sql';
 import m0001 from './0001_leases.sql';
 import m0002 from './0002_reservations.sql';
-import m0003 from './0003_premium_bloodstorm.sql';
+import m0003 from './0003_stopping.sql';
+import m0004 from './0004_credentials.sql';
 
   export default {
     journal,
@@ -10,7 +11,8 @@ import m0003 from './0003_premium_bloodstorm.sql';
       m0000,
 m0001,
 m0002,
-m0003
+m0003,
+m0004
     }
   }
   

@@ -23,4 +23,5 @@ CREATE TABLE `tickets` (
 CREATE INDEX `tickets_expires` ON `tickets` (`expires_at`);--> statement-breakpoint
 ALTER TABLE `connections` ADD `kind` text DEFAULT 'socket' NOT NULL;--> statement-breakpoint
 ALTER TABLE `connections` ADD `warn_at` integer;--> statement-breakpoint
-ALTER TABLE `stops` ADD `objects` text;
+ALTER TABLE `stops` ADD `objects` text;--> statement-breakpoint
+ALTER TABLE `stops` ADD `decision` integer;
