@@ -99,6 +99,21 @@ export type AuditBody = {
     readonly calls: number;
     readonly cost: number;
   };
+  /** `served`: answers from the cache since the exchange before. */
+  "credential.exchanged": {
+    readonly role: string;
+    readonly node: string;
+    readonly tries: number;
+    readonly expires: number;
+    readonly served: number;
+  };
+  "credential.failed": {
+    readonly role: string;
+    readonly node: string;
+    readonly tries: number;
+    readonly code: string;
+  };
+  "credential.dropped": { readonly node: string; readonly dropped: number; readonly served: number };
   "hold.expired": { readonly hold: string; readonly node: string; readonly cost: number };
   "hold.refused": { readonly hold: string; readonly fault: string };
 };

@@ -41,6 +41,8 @@ export class BudgetBook {
   readonly #context: Context;
   #levels: Map<string, Sums> | null = null;
   #day = 0;
+  /** Undefined until it was read. */
+  #dayCap: Micros | null | undefined;
   #today: Sums = { ...NOTHING };
   /** Slices granted and not reported, in the order of their ends. */
   readonly #slices = new Map<string, OpenSlice>();
@@ -77,7 +79,7 @@ export class BudgetBook {
     now: EpochMs,
   ): Level[] {
     this.today(now);
-    const { userDayMicros } = this.#context.config.limits;
+    const userDayMicros = this.dayCap();
     const reserved = this.#reservations;
     const level = (id: string, cap: Micros | null, sums: Readonly<Sums>, below: number, slack: number): Level => ({
       id,
@@ -92,6 +94,26 @@ export class BudgetBook {
     for (const at of lineOf(path))
       levels.push(level(at, caps.get(at) ?? null, this.#sums(at), reserved.below(at, now), reserved.slack(at, now)));
     return levels;
+  }
+
+  /** What the user may spend a UTC day: as an operator set it, else as the deployment says. */
+  dayCap(): Micros | null {
+    if (this.#dayCap === undefined) {
+      const own = this.#context.db
+        .select({ value: t.counters.value })
+        .from(t.counters)
+        .where(eq(t.counters.name, "day_cap"))
+        .get();
+      this.#dayCap = own === undefined ? this.#context.config.limits.userDayMicros : (own.value as Micros);
+    }
+    return this.#dayCap;
+  }
+
+  /** Call inside a decision. */
+  setDayCap(cap: Micros): void {
+    const row = { name: "day_cap", value: cap };
+    this.#context.db.insert(t.counters).values(row).onConflictDoUpdate({ target: t.counters.name, set: row }).run();
+    this.#context.afterCommit(() => (this.#dayCap = cap));
   }
 
   of(id: string): Readonly<Record<keyof Sums, Micros>> {

@@ -113,12 +113,16 @@ export class Calls {
     return room;
   }
 
-  leash(token: VerifiedToken): Result<{ live: LiveLine; budget: rpc.BudgetView }, Denial> {
+  leash(token: VerifiedToken): Result<{ live: LiveLine; budget: rpc.BudgetView; rate: rpc.RateView | null }, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
       this.#book.today(now);
       const live = this.#lines.requireLive(token, now);
-      return live.ok ? ok({ live: live.value, budget: this.#charging.budgetOf(token.node, live.value, now) }) : live;
+      if (!live.ok) return live;
+      // The windows that all entries share: what an entry has of its own is told where it is called.
+      const { charge } = this.#charging.line(token.node, "", live.value, now);
+      const budget = this.#charging.budgetOf(token.node, live.value, now);
+      return ok({ live: live.value, budget, rate: this.#rates.look(charge, now) });
     });
   }
 

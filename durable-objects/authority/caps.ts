@@ -9,10 +9,11 @@ import { err, ok, type Result } from "../../core/result.ts";
 import type { By, Idempotency, NodeView, Reach } from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Audit } from "./audit.ts";
+import type { BudgetBook } from "./budget-book.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
 import type { Lines, NodeRow } from "./line.ts";
-import { whoOf } from "./people.ts";
+import { whoOf, type People } from "./people.ts";
 import type { Stopping } from "./stopping.ts";
 import type { Views } from "./views.ts";
 
@@ -26,17 +27,40 @@ interface SetCap {
 
 export class Caps {
   readonly #context: Context;
+  readonly #people: People;
   readonly #lines: Lines;
+  readonly #book: BudgetBook;
   readonly #stopping: Stopping;
   readonly #views: Views;
   readonly #audit: Audit;
 
-  constructor(parts: { context: Context; lines: Lines; stopping: Stopping; views: Views; audit: Audit }) {
+  constructor(parts: {
+    context: Context;
+    people: People;
+    lines: Lines;
+    book: BudgetBook;
+    stopping: Stopping;
+    views: Views;
+    audit: Audit;
+  }) {
     this.#context = parts.context;
+    this.#people = parts.people;
     this.#lines = parts.lines;
+    this.#book = parts.book;
     this.#stopping = parts.stopping;
     this.#views = parts.views;
     this.#audit = parts.audit;
+  }
+
+  /** The user's own day. */
+  setDay(cap: Micros, by: By): Result<{ cap: Micros }, Denial> {
+    return this.#context.decide(() => {
+      if (this.#people.row() === undefined) return err({ reason: "not_found" });
+      const before = this.#book.dayCap();
+      this.#book.setDayCap(cap);
+      this.#audit.append("user.day_cap_changed", null, { ...whoOf(by), cap, before }, this.#context.now());
+      return ok({ cap });
+    });
   }
 
   set({ path, cap, by, reach, idempotency }: SetCap): Result<NodeView, Denial> {

@@ -57,7 +57,7 @@ export class Charging {
     return this.#book.levels(path, live.agent, live.caps, now);
   }
 
-  budgetOf(path: NodePath, live: LiveLine, now: EpochMs): rpc.BudgetView {
+  budgetOf(path: NodePath, live: LiveLine, now: EpochMs): BudgetView {
     const levels = this.levels(path, live, now);
     const { cap, settled, held, leased, lost } = levels.at(-1) as Level;
     return {

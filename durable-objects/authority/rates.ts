@@ -60,6 +60,19 @@ export class Rates {
     return ok({ name: nameOf(charge, bucket), calls: limit, seconds: periodMs / 1_000, remaining, resetMs });
   }
 
+  /** The strictest window as it stands, charging nothing; null where none limits. */
+  look(charge: Charge, now: EpochMs): RateView | null {
+    let strictest: RateView | null = null;
+    for (const bucket of this.#buckets(charge)) {
+      const { calls, periodMs } = bucket.window;
+      const remaining = mostThrottled([bucket], Infinity, charge.share, now);
+      if (strictest !== null && strictest.remaining <= remaining) continue;
+      const resetMs = Math.max(0, Math.ceil(bucket.tat - now));
+      strictest = { name: nameOf(charge, bucket), calls, seconds: periodMs / 1_000, remaining, resetMs };
+    }
+    return strictest;
+  }
+
   /** Calls that were granted and never made. Call inside a decision. */
   giveBack(charge: Charge, calls: number): void {
     const buckets = this.#buckets(charge);

@@ -291,6 +291,31 @@ describe("a person", () => {
     expect((await patch({ tier: "pro", reason: "x" }, "me")).status).toBe(404);
   });
 
+  test("sets caps: of a session, of an agent, of a user's day, below what is spent too", async () => {
+    const agent = await registerAgent(await signUp(), { legate_budget: 500 });
+    const token = await tokenOf(agent, { legate_budget: "300" });
+    const patch = (path: string, json: object) =>
+      operator.browser.send(`/admin/${path}/budget`, { method: "PATCH", json });
+    const leash = async () => (await send("/sessions/current", { headers: bearer(token) })).body;
+    const { session } = await leash();
+    const steps = [
+      [`agents/sessions/${session}`, 900, 500],
+      [`clients/${agent.id}`, 200, 200],
+      [`users/${agent.member.id}`, 50, 50],
+      [`users/${agent.member.id}`, 0, 0],
+      [`users/${agent.member.id}`, 1_000, 200],
+    ] as const;
+    for (const [path, cap, remaining] of steps) {
+      expect((await patch(path, { cap, reason: "test" })).status).toBe(200);
+      expect((await leash()).budget.remaining).toBe(remaining);
+    }
+    expect((await leash()).rate).toMatchObject({ name: "burst", calls: 20, seconds: 1, policy: '"burst";q=20;w=1' });
+    for (const cap of [-1, 1.5, "9", 2 ** 53])
+      expect((await patch(`clients/${agent.id}`, { cap, reason: "x" })).status).toBe(400);
+    expect((await patch(`clients/${agent.id}`, { cap: 1 })).status).toBe(400);
+    expect((await patch(`users/${someone()}`, { cap: 1, reason: "x" })).status).toBe(404);
+  });
+
   test("who is not there can't be stopped", async () => {
     for (const how of ["stop", "disable", "enable"]) {
       for (const id of ["me", someone(), `${someone().slice(0, -8)}aaaaaaaa`])
@@ -314,6 +339,7 @@ test("nobody else gets in: not a person, not an operator's agent, not an operato
     ["POST", `/admin/users/${operator.id}/disable`],
     ["POST", `/admin/users/${operator.id}/enable`],
     ["PATCH", `/admin/users/${operator.id}`],
+    ["PATCH", `/admin/users/${operator.id}/budget`],
   ] as const) {
     const sent = method === "GET" ? {} : { method, json: { reason: "x", tier: "admin" } };
     expect((await send(path, sent)).status).toBe(401);

@@ -30,6 +30,7 @@ describe("opening", () => {
       scope: ["plan"],
       agents: null,
       depthLeft: { segments: 12, actors: 8 },
+      rate: { name: "burst", calls: 20, seconds: 1, remaining: 20, resetMs: 0, policy: '"burst";q=20;w=1' },
       budget: { cap: 90, remaining: 90, held: 0 },
       expiresAt,
       sessionExpiresAt,

@@ -6,10 +6,19 @@
 import * as z from "zod/mini";
 import { TIERS, type Tier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
-import { parseNodePath, parseUserId, sessionOf, userOf, type NodePath, type UserId } from "../../core/ids.ts";
+import {
+  parseNodePath,
+  parseOwnedId,
+  parseUserId,
+  sessionOf,
+  userOf,
+  type Micros,
+  type NodePath,
+  type UserId,
+} from "../../core/ids.ts";
 import { PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, REASON_LENGTH_MAX, USERNAME_LENGTH_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { By, Idempotency, PersonView, SessionDetail, StopReport } from "../../core/wire/rpc.ts";
+import type { AuthorityRpc, By, Idempotency, PersonView, SessionDetail, StopReport } from "../../core/wire/rpc.ts";
 import { findSession, findUserByName, listAudit, listSessions, updateTier } from "../../drizzle/d1/queries.ts";
 import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
 import { check } from "../body.ts";
@@ -40,6 +49,7 @@ const reason = z.string().check(
   z.refine((words) => words.trim() !== "" && !/\p{Cc}/u.test(words), "a reason in words, without control characters"),
 );
 export const reasonOnly = z.strictObject({ reason });
+export const budgetChange = z.strictObject({ cap: z.int().check(z.minimum(0)), reason });
 export const tierChange = z.strictObject({ tier: z.enum(TIERS), reason });
 /** Absent: after the fence. */
 const wait = z.optional(z.boolean());
@@ -179,6 +189,31 @@ export class OperatorActs {
     if (!written.ok) return written;
     if (!written.value) return NOT_FOUND;
     return this.#edge.ask(id, (authority) => authority.setTier(tier, this.#by(why)));
+  }
+
+  /** A cap of a session or node, of an agent, or of a user's day: which, the id says. It may fall below what is committed. */
+  async setBudget(id: unknown, cap: Micros, why: string): Promise<Result<{ readonly cap: Micros }, Denial>> {
+    const { idMac } = this.#edge;
+    const text = typeof id === "string" ? id : "";
+    const by = this.#by(why);
+    const agent = parseOwnedId("agt", text, idMac);
+    if (agent !== null)
+      return this.#capOf(userOf(agent, idMac), cap, (authority) => authority.setAgentCap(agent, cap, by));
+    const user = parseUserId(text, idMac);
+    if (user !== null) return this.#capOf(user, cap, (authority) => authority.setDayCap(cap, by));
+    const path = this.#path(text);
+    if (path === null) return NOT_FOUND;
+    const question = { path, cap, by, reach: { kind: "operator" as const }, idempotency: null };
+    return this.#capOf(userOf(path, idMac), cap, (authority) => authority.setCap(question));
+  }
+
+  async #capOf(
+    user: UserId,
+    cap: Micros,
+    set: (authority: AuthorityRpc) => Promise<Result<unknown, Denial>>,
+  ): Promise<Result<{ readonly cap: Micros }, Denial>> {
+    const done = await this.#edge.ask<unknown>(user, set);
+    return done.ok ? ok({ cap }) : done;
   }
 
   async #endAll(input: unknown, how: "stopUser" | "disable"): Promise<Result<{ readonly sessions: number }, Denial>> {

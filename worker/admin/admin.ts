@@ -1,11 +1,12 @@
 /** Operators' routes, as HTTP: queries and bodies in, the acts of acts.ts, values out. No decision is made here. */
 import type { Denial } from "../../core/denial.ts";
+import { isMicros } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { readJson } from "../body.ts";
 import type { Answer, Call, OperatorCaller } from "../call.ts";
 import { json } from "../respond.ts";
 import { idempotencyOf } from "../sessions/idempotency.ts";
-import { OperatorActs, reasonOnly, tierChange, type StopInput } from "./acts.ts";
+import { budgetChange, OperatorActs, reasonOnly, tierChange, type StopInput } from "./acts.ts";
 
 function actsOf({ edge }: Call, { operator }: OperatorCaller): OperatorActs {
   return new OperatorActs(edge, operator.id);
@@ -90,4 +91,13 @@ export async function changeUser(call: Call, caller: OperatorCaller): Promise<An
   const { tier, reason } = body.value;
   const person = await actsOf(call, caller).setTier(call.params["id"], tier, reason);
   return person.ok ? ok(json({ user: person.value })) : person;
+}
+
+export async function changeBudget(call: Call, caller: OperatorCaller): Promise<Answer> {
+  const body = await readJson(call.request, budgetChange);
+  if (!body.ok) return body;
+  const { cap, reason } = body.value;
+  if (!isMicros(cap)) return err({ reason: "request_invalid", detail: '"cap": a whole number of micros.' });
+  const changed = await actsOf(call, caller).setBudget(call.params["id"], cap, reason);
+  return changed.ok ? ok(json({ id: call.params["id"], cap })) : changed;
 }

@@ -41,6 +41,21 @@ export const ADMIN: OperatorRoute[] = [
   },
   {
     method: "PATCH",
+    path: "/admin/agents/sessions/:id/budget",
+    handler: async (call, caller) => (await admin()).changeBudget(call, caller),
+  },
+  {
+    method: "PATCH",
+    path: "/admin/clients/:id/budget",
+    handler: async (call, caller) => (await admin()).changeBudget(call, caller),
+  },
+  {
+    method: "PATCH",
+    path: "/admin/users/:id/budget",
+    handler: async (call, caller) => (await admin()).changeBudget(call, caller),
+  },
+  {
+    method: "PATCH",
     path: "/admin/users/:id",
     handler: async (call, caller) => (await admin()).changeUser(call, caller),
   },

@@ -2,13 +2,14 @@
 import { depthOf, toEpochMs } from "../../core/ids.ts";
 import { ACTORS_MAX, SEGMENTS_MAX } from "../../core/limits.ts";
 import { ok } from "../../core/result.ts";
+import { rateHeaders } from "../../core/wire/http.ts";
 import type { Answer, Call, SessionCaller } from "../call.ts";
 import { json } from "../respond.ts";
 
 export async function leash(call: Call, { token }: SessionCaller): Promise<Answer> {
   const answer = await call.edge.ask(token.subject, (authority) => authority.leash(token));
   if (!answer.ok) return answer;
-  const { budget, sessionExpires } = answer.value;
+  const { budget, rate, sessionExpires } = answer.value;
   return ok(
     json({
       session: token.session,
@@ -21,6 +22,7 @@ export async function leash(call: Call, { token }: SessionCaller): Promise<Answe
       agents: token.agents === null ? null : [...token.agents],
       depthLeft: { segments: SEGMENTS_MAX - depthOf(token.node), actors: ACTORS_MAX - token.actors.length },
       budget: { cap: budget.cap, remaining: budget.remaining, held: budget.held },
+      rate: rate === null ? null : { ...rate, policy: rateHeaders(rate)["ratelimit-policy"] },
       expiresAt: toEpochMs(token.exp),
       sessionExpiresAt: toEpochMs(sessionExpires),
     }),
