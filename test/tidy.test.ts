@@ -89,6 +89,12 @@ const PLANTED: readonly (readonly [string, string, string, string])[] = [
     `import { WorkerEntrypoint } from "cloudflare:workers";`,
   ],
   ["zod is a namespace or mini", "worker/a.ts", `import { z } from "zod";`, `import * as z from "zod";`],
+  [
+    "the edge imports packages statically",
+    "worker/a.ts",
+    `const z = await import("zod/mini");`,
+    `const schema = await import("./schema.ts");`,
+  ],
   ["no barrels", "core/token/all.ts", `export * from "./mac.ts";`, `export const mac = 1;`],
   ["no barrels", "core/token/index.ts", `export const x = 1;`, ``],
   ["relative imports name their file", "worker/a.ts", `import { x } from "./b";`, `import { x } from "./b.ts";`],

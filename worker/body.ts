@@ -34,6 +34,8 @@ async function readText(request: Request): Promise<Result<string, Denial>> {
   }
 }
 
+const NOT_AN_OBJECT: Denial = { reason: "request_invalid", detail: "The body: missing, or of the wrong type." };
+
 /** Nesting is counted in the text, before a parser recurses into it. */
 function isTooDeep(text: string): boolean {
   let depth = 0;
@@ -61,20 +63,23 @@ export async function readJson<S extends z.ZodMiniType>(
   schema: S,
   orEmpty?: unknown,
 ): Promise<Result<z.output<S>, Denial>> {
+  const value = await readJsonValue(request, orEmpty);
+  return value.ok ? check(schema, value.value) : value;
+}
+
+async function readJsonValue(request: Request, orEmpty?: unknown): Promise<Result<unknown, Denial>> {
   const type = mediaTypeOf(request);
   const text = await readText(request);
   if (!text.ok) return text;
-  if (text.value === "" && orEmpty !== undefined) return check(schema, orEmpty);
+  if (text.value === "" && orEmpty !== undefined) return ok(orEmpty);
   if (type !== "application/json") return err({ reason: "media_type_unsupported", expected: "application/json" });
   if (isTooDeep(text.value))
     return err({ reason: "request_invalid", detail: `The body is nested deeper than ${JSON_DEPTH_MAX} levels.` });
-  let value: unknown;
   try {
-    value = JSON.parse(text.value);
+    return ok(JSON.parse(text.value) as unknown);
   } catch {
     return err({ reason: "request_invalid", detail: "The body is not well-formed JSON." });
   }
-  return check(schema, value);
 }
 
 /** @returns the value as the schema types it, or its first mistake as a sentence */
@@ -117,8 +122,14 @@ export async function readFields(
   isJson: boolean,
 ): Promise<Result<ReadonlyMap<string, string>, Denial>> {
   if (!isJson) return readForm(request);
-  const z = await import("zod/mini");
-  const schema = z.record(z.string(), z.union([z.string(), z.number()]));
-  const body = await readJson(request, schema);
-  return body.ok ? ok(new Map(Object.entries(body.value).map(([name, value]) => [name, String(value)]))) : body;
+  const body = await readJsonValue(request);
+  if (!body.ok) return body;
+  if (typeof body.value !== "object" || body.value === null || Array.isArray(body.value)) return err(NOT_AN_OBJECT);
+  const fields = new Map<string, string>();
+  for (const [name, value] of Object.entries(body.value)) {
+    if (typeof value !== "string" && typeof value !== "number")
+      return err({ reason: "request_invalid", detail: `"${name.slice(0, 40)}": neither text nor a number.` });
+    fields.set(name, String(value));
+  }
+  return ok(fields);
 }

@@ -12,6 +12,7 @@ interface Import {
   readonly isTypeOnly: boolean;
   readonly isReexport: boolean;
   readonly isNamespace: boolean;
+  readonly isDynamic: boolean;
 }
 
 export interface SourceFile {
@@ -37,18 +38,21 @@ function importsOf(path: string, text: string): Import[] {
       /^import\s+type\b/.test(text.slice(start, end)) || (entries.length > 0 && entries.every(({ isType }) => isType)),
     isReexport: false,
     isNamespace: entries.some((entry) => entry.importName.kind === "NamespaceObject"),
+    isDynamic: false,
   }));
   for (const { entries } of module.staticExports) {
     for (const { moduleRequest, importName, isType } of entries) {
       if (moduleRequest === null) continue;
       const names = [importName.name ?? "*"];
-      found.push({ to: resolve(moduleRequest.value), names, isTypeOnly: isType, isReexport: true, isNamespace: false });
+      const to = resolve(moduleRequest.value);
+      found.push({ to, names, isTypeOnly: isType, isReexport: true, isNamespace: false, isDynamic: false });
     }
   }
   for (const { moduleRequest } of module.dynamicImports) {
     const written = /^["'`](.*)["'`]$/.exec(text.slice(moduleRequest.start, moduleRequest.end))?.[1];
     if (written === undefined) continue;
-    found.push({ to: resolve(written), names: ["*"], isTypeOnly: false, isReexport: false, isNamespace: true });
+    const to = resolve(written);
+    found.push({ to, names: ["*"], isTypeOnly: false, isReexport: false, isNamespace: true, isDynamic: true });
   }
   return found;
 }
@@ -128,6 +132,11 @@ export const FILE_RULES: Record<string, Rule> = {
     () => true,
     ({ to, isNamespace, isTypeOnly }) =>
       /^zod($|\/)/.test(to) && to !== "zod/mini" && !isNamespace && !isTypeOnly && `imports names from ${to}: 459 KiB`,
+  ),
+  "the edge imports packages statically": forImports(
+    (path) => isIn(path, "core", "worker", "durable-objects", "drizzle"),
+    ({ to, isDynamic }) =>
+      isDynamic && !isOurs(to) && `imports all of ${to} by import(); import names in a file of ours, and import() that`,
   ),
   "no barrels": ({ path, imports }) => {
     const reexports = imports.filter(({ isReexport }) => isReexport).map(({ to }) => to);

@@ -23,7 +23,6 @@ const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 /** Imported rows may ask for this much, no more: N=2^16 with r=8, half an isolate. */
 const SCRYPT_MEMORY_MAX_BYTES = 64 * 1024 * 1024;
-const BCRYPT_PASSWORD_MAX_BYTES = 72;
 /** Low bits of a gap between the digests of common passwords. */
 const RICE_BITS = 12;
 
@@ -86,23 +85,13 @@ export interface Fit {
  */
 export async function passwordFits(password: string, stored: string | null): Promise<Fit> {
   if (stored !== null && BCRYPT_PATTERN.test(stored))
-    return { fits: await bcryptFits(password, stored), isOutdated: true };
+    return { fits: await (await import("./bcrypt.ts")).bcryptFits(password, stored), isOutdated: true };
   const known = stored === null ? null : parseScrypt(stored);
   const against = known ?? NOBODY;
   const derived = await derive(password, against.salt, against.hash.length, against);
   const fits = timingSafeEqual(derived, against.hash) && known !== null;
   const isOutdated = against.ln !== CURRENT.ln || against.r !== CURRENT.r || against.p !== CURRENT.p;
   return { fits, isOutdated };
-}
-
-/**
- * bcrypt reads 72 bytes and, in many implementations, stops at a NUL: a longer password would fit with any ending, so it
- * never fits here. Whoever had one is given a new hash by `npm run users -- import`.
- */
-async function bcryptFits(password: string, stored: string): Promise<boolean> {
-  const { compare } = await import("bcryptjs");
-  const isExact = Buffer.byteLength(password) <= BCRYPT_PASSWORD_MAX_BYTES && !password.includes("\0");
-  return (await compare(password, stored)) && isExact;
 }
 
 /**
