@@ -25,6 +25,7 @@ import type { Result } from "../result.ts";
 import type { ActorLink } from "../token/chain.ts";
 import type { VerifiedToken } from "../token/verify.ts";
 import type { HoldsRpc } from "./holds.ts";
+import type { CredentialsRpc } from "./credentials.ts";
 import type { Identity } from "./identity.ts";
 
 /** Who did it, for audit rows. An operator's act has a reason. */
@@ -377,6 +378,8 @@ export interface StopPlane {
   readonly dropped: number;
   readonly pending: number;
   readonly until: EpochMs | null;
+  /** The text of a policy that ends, at AWS, what was handed out; an operator attaches it to the role. */
+  readonly denyPolicy?: string;
 }
 
 export interface BudgetView {
@@ -428,7 +431,7 @@ export interface LeashView {
   readonly sessionExpires: EpochSeconds;
 }
 
-export interface AuthorityRpc extends HoldsRpc {
+export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   /** Creates the person's state at sign-up; telling it again changes nothing. */
   enrol(person: Enrolment): Promise<Result<PersonView, Denial>>;
   person(): Promise<Result<PersonView, Denial>>;
