@@ -15,6 +15,7 @@ import { err, ok } from "../core/result.ts";
 import { CLOSE } from "../core/wire/frames.ts";
 import { CHANNEL_HEADER } from "../core/wire/http.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
+import type { CredentialQuestion, OpenForeign } from "../core/wire/credentials.ts";
 import type { HoldEnd, HoldQuestion, HoldsRpc } from "../core/wire/holds.ts";
 import type * as rpc from "../core/wire/rpc.ts";
 import migrations from "../drizzle/authority/migrations/migrations.js";
@@ -31,6 +32,8 @@ import { Charging } from "./authority/charging.ts";
 import { Closing } from "./authority/closing.ts";
 import { Connections } from "./authority/connections.ts";
 import { Context } from "./authority/context.ts";
+import { Credentials } from "./authority/credentials.ts";
+import { ForeignSessions } from "./authority/foreign.ts";
 import { Delivery } from "./authority/delivery.ts";
 import { Holds } from "./authority/holds.ts";
 import { Leases } from "./authority/leases.ts";
@@ -68,6 +71,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   readonly #ballast: Ballast;
   readonly #views: Views;
   readonly #alarms: Alarms;
+  readonly #credentials: Credentials;
+  readonly #foreign: ForeignSessions;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -149,6 +154,13 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#sessions = new Sessions({ context, people, agents, lines, book, audit, alarms });
     this.#views = new Views({ context, lines, connections, stopping, book });
     this.#caps = new Caps({ context, people, lines, book, stopping, views: this.#views, audit });
+    this.#foreign = new ForeignSessions(context, this.#sessions);
+    const optional = env as Env & { readonly LEGATE_SECRET_ALSO?: string; readonly LEGATE_OIDC_KEYS?: string };
+    const secrets = [env.LEGATE_SECRET, optional.LEGATE_SECRET_ALSO];
+    const oidcKeys = optional.LEGATE_OIDC_KEYS;
+    const keepAlive = (work: Promise<unknown>) => ctx.waitUntil(work);
+    this.#credentials = new Credentials({ context, lines, audit, oidcKeys, secrets, keepAlive });
+    stopping.addPlane(this.#credentials);
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
     alarms.define("holds", { where: "local", run: () => holds.expireHolds() });
@@ -185,6 +197,12 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     connection.close(CLOSE.policy, "a_channel_only_tells");
   }
 
+  credentials(question: CredentialQuestion) {
+    return this.#credentials.get(question);
+  }
+  async openForeign(question: OpenForeign) {
+    return this.#foreign.open(question);
+  }
   async enrol(person: rpc.Enrolment) {
     return this.#people.enrol(person);
   }

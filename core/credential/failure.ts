@@ -39,6 +39,14 @@ const CLASSES: Readonly<Record<string, FailureClass>> = Object.assign(Object.cre
   invalid_target: "permanent",
   temporarily_unavailable: "retry",
   server_error: "retry",
+  // google.rpc.Code, as IAM Credentials writes it
+  UNAUTHENTICATED: "remint",
+  PERMISSION_DENIED: "permanent",
+  NOT_FOUND: "permanent",
+  INVALID_ARGUMENT: "permanent",
+  RESOURCE_EXHAUSTED: "retry",
+  UNAVAILABLE: "retry",
+  INTERNAL: "retry",
 } satisfies Record<string, FailureClass>);
 
 /**
