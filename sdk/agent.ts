@@ -17,10 +17,11 @@ import type { ConnectionId, EpochMs, Micros } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
 import { ERROR_FRAME } from "../core/wire/frames.ts";
 import type { IdentityKey } from "../core/wire/identity.ts";
-import type { AgentSocketsRpc, AuthorityServiceRpc, Charged, Settled } from "../core/wire/rpc.ts";
+import type { AgentSocketsRpc, AuthorityServiceRpc, CloseOrder, Charged, Settled } from "../core/wire/rpc.ts";
 import { callerOf, calls, currentCall, delegatedRequest, type Caller, type CallContext } from "./agent/caller.ts";
 import { importKeys, openEnvelope, withoutInternals, type IdentitySecrets, type Opened } from "./agent/envelope.ts";
 import { Sockets, type End } from "./agent/sockets.ts";
+import { isStream, Streams } from "./agent/streams.ts";
 
 export type { Caller } from "./agent/caller.ts";
 export type { ActorLink } from "../core/token/chain.ts";
@@ -131,6 +132,7 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
     readonly #options: ProtectOptions;
     readonly #legate: ProtectedEnv;
     readonly #sockets: Sockets;
+    readonly #streams: Streams;
     #keys: readonly IdentityKey[] | null = null;
     /** Upgrades on their way through the base class, by the id that their connection will have. */
     readonly #upgrades = new Map<string, { readonly opened: Opened; connection: Connection | null }>();
@@ -153,6 +155,7 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
         costOf: (message, most) => this.messageCost(message, most),
         messageBytesMax: this.#options.messageBytes ?? MESSAGE_BYTES_DEFAULT,
       });
+      this.#streams = new Streams({ ctx, authority: this.#legate.LEGATE });
       this.#wrapHandlers();
     }
 
@@ -184,8 +187,20 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
     }
 
     /** For the authority. Not async, so that the base class does not start the agent only to hang up on its clients. */
-    legateClose(order: { connections: readonly ConnectionId[]; code: number; reason: string }): Promise<number> {
-      return Promise.resolve(this.#sockets.close(order.connections, order.code, order.reason));
+    legateClose(order: CloseOrder): Promise<number> {
+      const { connections, code, reason } = order;
+      return Promise.resolve(this.#sockets.close(order) + this.#streams.close(connections, code, reason));
+    }
+
+    /** For the authority, like `legateClose`. */
+    legateTell(frames: readonly { readonly connection: ConnectionId; readonly frame: string }[]): Promise<void> {
+      this.#sockets.tell(frames);
+      return Promise.resolve();
+    }
+
+    /** For the authority, like `legateClose`. */
+    legateOpen(connections: readonly ConnectionId[]): Promise<readonly ConnectionId[]> {
+      return Promise.resolve([...this.#sockets.open(connections), ...this.#streams.open(connections)]);
     }
 
     override async fetch(request: Request): Promise<Response> {
@@ -225,10 +240,14 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
       return parseSubAgentPath(url, exports === undefined ? {} : { knownClasses: Object.keys(exports) }) !== null;
     }
 
-    async #answer(request: Request, { identity, envelope, delegation }: Opened): Promise<Response> {
+    async #answer(request: Request, opened: Opened): Promise<Response> {
+      const { identity, envelope, delegation } = opened;
       const context: CallContext = { caller: callerOf(identity), delegation, envelope };
       const response = await calls.run(context, () => super.fetch(withoutInternals(request)));
-      return response.status >= 500 && !this.#own.has(response) ? refusal({ reason: "internal" }) : response;
+      if (response.status >= 500 && !this.#own.has(response)) return refusal({ reason: "internal" });
+      if (!isStream(request, response)) return response;
+      const served = await calls.run(context, () => this.#streams.serve(response, opened));
+      return served.ok ? served.value : refusal(served.denial);
     }
 
     /** The connection's id is ours: the base class would take a client's, and two clients' the same. */

@@ -9,12 +9,20 @@ import type { Connection, WSMessage } from "agents";
 import { CF_NO_PROTOCOL_KEY, registerInternalConnectionKeys } from "agents/websockets";
 import { denialToWire, type Denial } from "../../core/denial.ts";
 import { isMicros, type ConnectionId, type EpochMs, type Micros } from "../../core/ids.ts";
-import { CLOSE, closeCodeOf, closeReason, deniedFrame } from "../../core/wire/frames.ts";
-import type { AuthorityServiceRpc } from "../../core/wire/rpc.ts";
+import {
+  CLOSE,
+  closeCodeOf,
+  closeReason,
+  controlFrame,
+  deniedFrame,
+  readRenewFrame,
+  type ControlFrame,
+} from "../../core/wire/frames.ts";
+import type { AuthorityServiceRpc, CloseOrder } from "../../core/wire/rpc.ts";
 import { callerOf, needsDelegation, type Caller, type CallContext } from "./caller.ts";
 import type { Opened } from "./envelope.ts";
+import { ANSWER_WITHIN_MS, SILENCE, within } from "./within.ts";
 
-const ANSWER_WITHIN_MS = 5_000;
 const MESSAGES_WAITING_MAX = 64; // a client that sends faster than the authority answers must wait for its answers
 const SEAT_KEY = "_cf_legate"; // agents keeps keys with this prefix out of connection.state
 
@@ -38,36 +46,22 @@ interface Seat {
   /** The most that a message may cost, by the entry. */
   readonly most: Micros;
   readonly caller: Caller;
+  /** The largest message that is served, as the authority said; null until it has. */
+  readonly messageBytes: number | null;
+  /** Its client was told that there is nothing left to spend. */
+  readonly isPaused: boolean;
 }
 
 /** What the sockets need of the object that owns them. */
 export interface SocketHost {
   readonly ctx: DurableObjectState;
-  readonly authority: Pick<AuthorityServiceRpc, "register" | "admit" | "disconnect">;
+  readonly authority: Pick<AuthorityServiceRpc, "register" | "admit" | "renew" | "disconnect">;
   connectionOf(id: string): Connection | undefined;
   flagOf(connection: Connection, key: string): unknown;
   setFlag(connection: Connection, key: string, value: unknown): void;
   /** Micros; the mixin's `messageCost`. */
   costOf(message: WSMessage, most: Micros): number;
   readonly messageBytesMax: number;
-}
-
-/** What `within` answers when it has none. */
-const SILENCE = Symbol("no answer");
-
-/** Waits for an answer from outside; a failure on the way is no answer either. */
-async function within<T>(milliseconds: number, ask: () => Promise<T>): Promise<T | typeof SILENCE> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<typeof SILENCE>((resolve) => {
-    timer = setTimeout(resolve, milliseconds, SILENCE);
-  });
-  try {
-    return await Promise.race([ask(), late]);
-  } catch {
-    return SILENCE;
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function bytesOf(message: WSMessage): number {
@@ -107,6 +101,8 @@ export class Sockets {
       expires: identity.tokenExpires,
       most: identity.held,
       caller: callerOf(identity),
+      messageBytes: null,
+      isPaused: false,
     };
     this.#delegations.set(connection.id, delegation);
     // Frames of the base class must wait like everything else.
@@ -130,7 +126,10 @@ export class Sockets {
     this.#lines.set(connection.id, line);
     if (line.waiting >= MESSAGES_WAITING_MAX) return this.#end(connection, CLOSE.tryLater, "too_many_messages");
     line.waiting++;
-    const turn = line.last.then(() => this.#admit(connection, message));
+    const renewal = readRenewFrame(message);
+    const turn = line.last.then(() =>
+      renewal === null ? this.#admit(connection, message) : this.#renew(connection, renewal.ticket),
+    );
     line.last = turn.catch(() => null);
     try {
       const context = await turn;
@@ -141,17 +140,29 @@ export class Sockets {
   }
 
   /** Closes what the authority names, hibernated or not. @returns how many were still open here */
-  close(connections: readonly ConnectionId[], code: number, reason: string): number {
-    let closed = 0;
-    for (const id of connections) {
-      for (const ws of this.#host.ctx.getWebSockets(id)) {
-        const connection = this.#connectionOf(ws);
-        if (connection?.id !== id) continue; // a tag of the agent's own that reads like an id
-        this.#shut(connection, code, reason);
-        closed++;
-      }
+  close({ connections, code, reason, frame }: CloseOrder): number {
+    const open = connections.flatMap((id) => this.#find(id));
+    for (const connection of open) {
+      if (frame !== undefined) send(connection, frame);
+      this.#shut(connection, code, reason);
     }
-    return closed;
+    return open.length;
+  }
+
+  /** Sends frames of the authority's to clients, hibernated or not. */
+  tell(frames: readonly { readonly connection: ConnectionId; readonly frame: string }[]): void {
+    for (const { connection: id, frame } of frames)
+      for (const connection of this.#find(id)) if (this.#seatOf(connection)?.state === "open") send(connection, frame);
+  }
+
+  /** @returns those that are open here */
+  open(connections: readonly ConnectionId[]): ConnectionId[] {
+    return connections.filter((id) => this.#find(id).length > 0);
+  }
+
+  #find(id: string): Connection[] {
+    const sockets = this.#host.ctx.getWebSockets(id).map((ws) => this.#connectionOf(ws));
+    return sockets.filter((found): found is Connection => found?.id === id); // a tag of the agent's own may read like an id
   }
 
   /** Tells the authority that a client has gone. Never throws, never waits. */
@@ -217,8 +228,8 @@ export class Sockets {
     if (this.#seatOf(connection)?.state !== "pending") return null;
     if (answer === SILENCE) return this.#refuse(connection, CLOSE.tryLater, "authority_unavailable");
     if (!answer.ok) return this.#refuse(connection, ...closeOf(answer.denial));
-    const { handle, expires } = answer.value;
-    const open: Seat = { ...seat, state: "open", envelope: null, handle, expires };
+    const { handle, expires, messageBytes = null } = answer.value;
+    const open: Seat = { ...seat, state: "open", envelope: null, handle, expires, messageBytes };
     this.#setSeat(connection, open);
     return open;
   }
@@ -234,8 +245,9 @@ export class Sockets {
     // Waits for a registration that runs, and asks again where an eviction cut one off.
     if (seat?.state === "pending") seat = await this.#askOnce(connection, seat);
     if (seat === null || seat.state !== "open" || seat.handle === null) return null;
-    if (bytesOf(message) > this.#host.messageBytesMax) return this.#refuse(connection, CLOSE.tooBig, "message_too_big");
-    if (seat.expires <= Date.now()) return this.#refuse(connection, CLOSE.expired, "expired");
+    const bytesMax = Math.min(this.#host.messageBytesMax, seat.messageBytes ?? Infinity);
+    if (bytesOf(message) > bytesMax) return this.#refuse(connection, CLOSE.tooBig, "message_too_big");
+    if (seat.expires <= Date.now()) return this.#refuse(connection, CLOSE.expired, "token_expired");
 
     const { handle, most, caller } = seat;
     const cost = this.#costOf(message, most);
@@ -245,6 +257,10 @@ export class Sockets {
     if (this.#seatOf(connection)?.state !== "open") return null;
     if (answer === SILENCE) return this.#refuse(connection, CLOSE.tryLater, "authority_unavailable");
     if (!answer.ok) return this.#deny(connection, answer.denial);
+    if (seat.isPaused) {
+      this.#setSeat(connection, { ...seat, isPaused: false });
+      tellBudget(connection, answer.value.remaining);
+    }
     if (delegation) this.#delegations.set(connection.id, answer.value.delegation);
     return {
       caller: { ...caller, remaining: answer.value.remaining },
@@ -256,11 +272,38 @@ export class Sockets {
   /** Some refusals end a socket; after the others the client may go on, and is told. */
   #deny(connection: Connection, denial: Denial): null {
     if (isEnd(denial)) return this.#refuse(connection, ...closeOf(denial));
-    try {
-      connection.send(deniedFrame(denial));
-    } catch {
-      // it closed in the meantime
+    const seat = this.#seatOf(connection);
+    // Nothing left to spend is a pause: the socket stays, and serves nothing until there is.
+    if (denial.reason === "budget_exhausted" && seat !== null && !seat.isPaused) {
+      this.#setSeat(connection, { ...seat, isPaused: true });
+      tell(connection, { type: "legate.paused", node: denial.node });
+      tellBudget(connection, denial.remaining);
     }
+    send(connection, deniedFrame(denial));
+    return null;
+  }
+
+  /** A newer window, by a ticket that the client has bought with its newer token. Serves nothing. */
+  async #renew(connection: Connection, ticket: string): Promise<null> {
+    let seat = this.#seatOf(connection);
+    if (seat?.state === "pending") seat = await this.#askOnce(connection, seat);
+    if (seat === null || seat.state !== "open" || seat.handle === null) return null;
+    if (seat.expires <= Date.now()) return this.#refuse(connection, CLOSE.expired, "token_expired");
+    const { handle } = seat;
+    const answer = await within(ANSWER_WITHIN_MS, () => this.#host.authority.renew({ handle, ticket }));
+    const now = this.#seatOf(connection);
+    if (now?.state !== "open") return null;
+    // The old window holds until its end: its client may try again with another ticket.
+    if (answer === SILENCE || !answer.ok) {
+      const denial: Denial = answer === SILENCE ? { reason: "authority_unavailable" } : answer.denial;
+      if (denial.reason === "ended") return this.#refuse(connection, ...closeOf(denial));
+      send(connection, deniedFrame(denial));
+      return null;
+    }
+    const { expires } = answer.value;
+    this.#setSeat(connection, { ...now, handle: answer.value.handle, expires });
+    this.#delegations.delete(connection.id); // the next is minted under the new window
+    tell(connection, { type: "legate.renewed", at: expires });
     return null;
   }
 
@@ -296,9 +339,26 @@ export class Sockets {
   }
 }
 
+function send(connection: Connection, text: string): void {
+  try {
+    connection.send(text);
+  } catch {
+    // it closed in the meantime
+  }
+}
+
+function tell(connection: Connection, frame: ControlFrame): void {
+  send(connection, controlFrame(frame));
+}
+
+function tellBudget(connection: Connection, remaining: number | null): void {
+  tell(connection, { type: "legate.budget", remaining, held: null });
+}
+
 const ENDS: ReadonlySet<string> = new Set([
   "ended",
   "user_disabled",
+  "locked",
   "token_expired",
   "token_invalid",
   "authority_unavailable",
@@ -314,8 +374,8 @@ function isEnd(denial: Denial): boolean {
 function closeOf(denial: Denial): [code: number, word: string] {
   const { code, retryAfterSeconds } = denialToWire(denial);
   if (denial.reason === "ended") return [closeCodeOf(denial.why), denial.why];
-  if (denial.reason === "user_disabled") return [CLOSE.terminated, code];
-  if (denial.reason === "token_expired") return [CLOSE.expired, "expired"];
+  if (denial.reason === "user_disabled" || denial.reason === "locked") return [CLOSE.terminated, code];
+  if (denial.reason === "token_expired") return [CLOSE.expired, "token_expired"];
   if (denial.reason === "budget_exhausted") return [CLOSE.budgetSpent, code];
   return [retryAfterSeconds === null ? CLOSE.policy : CLOSE.tryLater, code];
 }
