@@ -17,6 +17,8 @@ import { CHANNEL_HEADER } from "../core/wire/http.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import type { CredentialQuestion, OpenForeign } from "../core/wire/credentials.ts";
 import type { HoldEnd, HoldQuestion, HoldsRpc } from "../core/wire/holds.ts";
+import type { AgentSocketsRpc } from "../core/wire/agents.ts";
+import type * as questions from "../core/wire/questions.ts";
 import type * as rpc from "../core/wire/rpc.ts";
 import migrations from "../drizzle/authority/migrations/migrations.js";
 import { config } from "../legate.config.ts";
@@ -100,10 +102,10 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const charging = new Charging(context, book, rates);
     const holds = new Holds({ context, lines, book, charging, rates, tallies, audit, alarms });
     const calls = new Calls({ context, lines, book, charging, rates, leases, holds, audit });
-    const agent = (slug: string, object: string): rpc.AgentSocketsRpc | null => {
+    const agent = (slug: string, object: string): AgentSocketsRpc | null => {
       const binding = config.agents.get(slug)?.binding;
       const namespace = binding === undefined ? undefined : bindings[binding];
-      return (namespace?.getByName(object) ?? null) as unknown as rpc.AgentSocketsRpc | null;
+      return (namespace?.getByName(object) ?? null) as unknown as AgentSocketsRpc | null;
     };
     const tickets = new Tickets(context, lines);
     const connections = new Connections({ context, lines, calls, book, audit, alarms, tickets });
@@ -189,7 +191,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   }
   /** A control channel; the edge alone makes such a request, and has checked whose it is. */
   override onConnect(connection: Connection, { request }: ConnectionContext): void {
-    const order = JSON.parse(request.headers.get(CHANNEL_HEADER) ?? "null") as rpc.ChannelOrder | null;
+    const order = JSON.parse(request.headers.get(CHANNEL_HEADER) ?? "null") as questions.ChannelOrder | null;
     if (order === null) return connection.close(CLOSE.policy, "not_a_channel");
     this.#channels.welcome(connection, order);
   }
@@ -203,13 +205,13 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async openForeign(question: OpenForeign) {
     return this.#foreign.open(question);
   }
-  async enrol(person: rpc.Enrolment) {
+  async enrol(person: questions.Enrolment) {
     return this.#people.enrol(person);
   }
   async person() {
     return this.#people.person();
   }
-  async setTier(tier: Tier, by: rpc.By) {
+  async setTier(tier: Tier, by: questions.By) {
     return this.#people.setTier(tier, by);
   }
   async registerAgent(agent: NewAgent) {
@@ -221,31 +223,31 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async agent(id: AgentId) {
     return this.#agents.agent(id);
   }
-  async setAgentCap(id: AgentId, cap: Micros, by: rpc.By) {
+  async setAgentCap(id: AgentId, cap: Micros, by: questions.By) {
     return this.#agents.setCap(id, cap, by);
   }
-  async removeAgent(id: AgentId, by: rpc.By) {
+  async removeAgent(id: AgentId, by: questions.By) {
     const stopped = await this.#stopping.stopAgent(id, by, true);
     return stopped.ok ? ok(null) : stopped;
   }
-  stopAgent(id: AgentId, by: rpc.By) {
+  stopAgent(id: AgentId, by: questions.By) {
     return this.#stopping.stopAgent(id, by, false);
   }
   agentStopped({ agent, stopCount, why, by }: Parameters<rpc.AuthorityRpc["agentStopped"]>[0]) {
     return this.#stopping.agentStopped(agent, stopCount, why, by);
   }
-  authenticate(question: rpc.Authenticate) {
+  authenticate(question: questions.Authenticate) {
     return this.#agents.authenticate(question);
   }
-  async open(question: rpc.OpenSession) {
+  async open(question: questions.OpenSession) {
     const opened = this.#sessions.open(question);
     if (opened.ok) this.#ballast.refill(); // an object with something to stop keeps room for it
     return opened;
   }
-  async delegate(question: rpc.Delegate) {
+  async delegate(question: questions.Delegate) {
     return this.#sessions.delegate(question);
   }
-  async renew(question: rpc.Renew) {
+  async renew(question: questions.Renew) {
     return this.#sessions.renew(question);
   }
   async check(token: VerifiedToken) {
@@ -261,10 +263,10 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async introspect(token: VerifiedToken, audience: string) {
     return this.#sessions.introspect(token, audience, (path, live, now) => this.#charging.budgetOf(path, live, now));
   }
-  async admit(question: rpc.AdmitQuestion) {
+  async admit(question: questions.AdmitQuestion) {
     return this.#moved(this.#calls.admit(question));
   }
-  async settle(question: rpc.SettleQuestion) {
+  async settle(question: questions.SettleQuestion) {
     return this.#moved(this.#holds.settle(question));
   }
   async void(question: Parameters<rpc.AuthorityRpc["void"]>[0]): ReturnType<rpc.AuthorityRpc["void"]> {
@@ -279,59 +281,59 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async voidHold(end: HoldEnd) {
     return this.#holds.endFor(end, "voided", 0 as Micros);
   }
-  async charge(question: rpc.ChargeQuestion) {
+  async charge(question: questions.ChargeQuestion) {
     return this.#moved(this.#holds.charge(question));
   }
   async report(reports: readonly SliceReport[]) {
     this.#leases.report(reports);
     return this.#moved(ok(null));
   }
-  async register(question: rpc.ConnectQuestion) {
+  async register(question: questions.ConnectQuestion) {
     return this.#connections.register(question);
   }
-  async admitMessage(question: rpc.MessageQuestion) {
+  async admitMessage(question: questions.MessageQuestion) {
     return this.#moved(this.#connections.admitMessage(question));
   }
-  async renewConnection(question: rpc.RenewConnection) {
+  async renewConnection(question: questions.RenewConnection) {
     return this.#connections.renew(question);
   }
-  async ticket(question: rpc.TicketQuestion) {
+  async ticket(question: questions.TicketQuestion) {
     return this.#tickets.buy(question);
   }
-  async redeemTicket(use: rpc.TicketUse) {
+  async redeemTicket(use: questions.TicketUse) {
     return this.#tickets.redeem(use);
   }
   async disconnect(question: Parameters<rpc.AuthorityRpc["disconnect"]>[0]) {
     return this.#connections.disconnect(question);
   }
-  async setDayCap(cap: Micros, by: rpc.By) {
+  async setDayCap(cap: Micros, by: questions.By) {
     return this.#caps.setDay(cap, by);
   }
   async setCap(question: Parameters<rpc.AuthorityRpc["setCap"]>[0]) {
     return this.#moved(this.#caps.set(question));
   }
-  revoke(question: rpc.EndQuestion) {
+  revoke(question: questions.EndQuestion) {
     return this.#stopping.end(question);
   }
-  terminate(question: rpc.EndQuestion) {
+  terminate(question: questions.EndQuestion) {
     return this.#stopping.end(question);
   }
-  stopUser({ by, wait }: { by: rpc.By; wait: boolean }) {
+  stopUser({ by, wait }: { by: questions.By; wait: boolean }) {
     return this.#stopping.stopUser(by, "user_stopped", wait);
   }
-  disable({ by, wait }: { by: rpc.By; wait: boolean }) {
+  disable({ by, wait }: { by: questions.By; wait: boolean }) {
     return this.#stopping.stopUser(by, "user_disabled", wait);
   }
-  async enable({ by }: { by: rpc.By }) {
+  async enable({ by }: { by: questions.By }) {
     return this.#people.enable(by);
   }
   async stopReport(path: NodePath) {
     return this.#stopping.reportOf(path);
   }
-  lock(order: rpc.LockOrder) {
+  lock(order: questions.LockOrder) {
     return this.#locks.lock(order);
   }
-  async unlock(order: Omit<rpc.LockOrder, "until">) {
+  async unlock(order: Omit<questions.LockOrder, "until">) {
     return this.#locks.unlock(order);
   }
   async lockReport(target: string) {
@@ -340,7 +342,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async list() {
     return this.#people.row() === undefined ? err(NOT_FOUND) : ok(this.#views.list());
   }
-  async inspect(path: NodePath, reach: rpc.Reach) {
+  async inspect(path: NodePath, reach: questions.Reach) {
     const reached = this.#context.decide(() => this.#stopping.requireReach(reach, path));
     return reached.ok ? this.#views.inspect(path) : reached;
   }

@@ -7,7 +7,8 @@ import type { Denial } from "../core/denial.ts";
 import type { EpochMs } from "../core/ids.ts";
 import type { Result } from "../core/result.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
-import type { AuthenticatedClient, Origin, PersonView, TicketTarget } from "../core/wire/rpc.ts";
+import type { AuthenticatedClient, PersonView } from "../core/wire/answers.ts";
+import type { Origin, TicketTarget } from "../core/wire/questions.ts";
 import type { Edge } from "./env.ts";
 
 export interface Call {

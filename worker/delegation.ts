@@ -18,7 +18,7 @@ import {
 import { ACTORS_MAX, DELEGATION_LIFE_MAX_SECONDS, SEGMENTS_MAX, TOKEN_LENGTH_MAX_BYTES } from "../core/limits.ts";
 import { gateActor, nestActors } from "../core/token/chain.ts";
 import { formatScope } from "../core/token/scope.ts";
-import type { DelegationChain } from "../core/wire/rpc.ts";
+import type { DelegationChain } from "../core/wire/answers.ts";
 import type { Edge } from "./env.ts";
 
 /**

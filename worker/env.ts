@@ -13,7 +13,8 @@ import { cookieTokenKey, liveSecrets, sessionTokenKey, type LiveSecret, type Tok
 import { deriveBytes, importMacKey, LABEL, parseSecret, type Secret } from "../core/token/mac.ts";
 import { importIdentityKey, type IdentityKey } from "../core/wire/identity.ts";
 import { CHANNEL_HEADER } from "../core/wire/http.ts";
-import type { AuthorityRpc, ChannelOrder } from "../core/wire/rpc.ts";
+import type { ChannelOrder } from "../core/wire/questions.ts";
+import type { AuthorityRpc } from "../core/wire/rpc.ts";
 import { config } from "../legate.config.ts";
 
 /** What of an agent's object the gate uses. */

@@ -16,7 +16,7 @@ import type { VerifiedToken } from "../core/token/verify.ts";
 import { CLOSE, closeCodeOf, closeReason, type CloseCode } from "../core/wire/frames.ts";
 import { isInternalHeader, PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
-import type { AdmitQuestion } from "../core/wire/rpc.ts";
+import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { Answer, Call } from "./call.ts";
 import { admit } from "./admit.ts";
 import { mintDelegation } from "./delegation.ts";

@@ -12,7 +12,7 @@ import { RememberedTokens } from "../core/token/remembered.ts";
 import { verifyToken, type VerifiedToken } from "../core/token/verify.ts";
 import { COOKIE_NAME, INTERNAL_QUERY, isInternalHeader } from "../core/wire/http.ts";
 import { ticketIn } from "../core/wire/frames.ts";
-import type { Origin, TicketTarget } from "../core/wire/rpc.ts";
+import type { Origin, TicketTarget } from "../core/wire/questions.ts";
 import type { SessionCaller } from "./call.ts";
 import type { Edge } from "./env.ts";
 

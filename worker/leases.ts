@@ -15,7 +15,7 @@ import {
   REPORTS_CALL_MAX,
 } from "../core/limits.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
-import type { RateView } from "../core/wire/rpc.ts";
+import type { RateView } from "../core/wire/answers.ts";
 
 /** One node at one entry. */
 interface Slot {

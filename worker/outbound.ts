@@ -8,7 +8,7 @@ import type { Slug } from "../core/ids.ts";
 import { err, ok, type Result } from "../core/result.ts";
 import { SUBPROTOCOL } from "../core/wire/frames.ts";
 import { ANSWER_HEADERS, HEADER, budgetHeader, rateHeaders } from "../core/wire/http.ts";
-import type { RateView } from "../core/wire/rpc.ts";
+import type { RateView } from "../core/wire/answers.ts";
 import { SECURITY_HEADERS } from "./respond.ts";
 
 const AGENT_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'";

@@ -10,7 +10,7 @@ import { isUserId, type NodePath, type UserId } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
 import { hmac, hmacMatches } from "../core/token/mac.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
-import type { TicketTarget } from "../core/wire/rpc.ts";
+import type { TicketTarget } from "../core/wire/questions.ts";
 import type { Edge } from "./env.ts";
 
 const SECRET_BYTES = 18;

@@ -5,7 +5,8 @@ import type { Denial } from "../denial.ts";
 import type { EpochMs } from "../ids.ts";
 import type { Result } from "../result.ts";
 import type { VerifiedToken } from "../token/verify.ts";
-import type { GrantView, OpenSession } from "./rpc.ts";
+import type { GrantView } from "./answers.ts";
+import type { OpenSession } from "./questions.ts";
 
 export interface CredentialQuestion {
   readonly token: VerifiedToken;

@@ -6,7 +6,8 @@ import type { Denial } from "../denial.ts";
 import type { EpochMs, HoldId, Micros } from "../ids.ts";
 import type { Result } from "../result.ts";
 import type { VerifiedToken } from "../token/verify.ts";
-import type { Idempotency, Settled } from "./rpc.ts";
+import type { Settled } from "./answers.ts";
+import type { Idempotency } from "./questions.ts";
 
 export interface HoldQuestion {
   readonly token: VerifiedToken;

@@ -10,15 +10,9 @@ import type { Denial } from "../../core/denial.ts";
 import { makeOwnedId, userOf, type AgentId, type EpochMs, type Micros, type UserId } from "../../core/ids.ts";
 import { AGENTS_USER_MAX, ASSERTION_LIFE_MAX_SECONDS, ASSERTION_SKEW_SECONDS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type {
-  AgentKey,
-  AgentView,
-  Authenticate,
-  AuthenticatedClient,
-  AuthorityRpc,
-  By,
-  Idempotency,
-} from "../../core/wire/rpc.ts";
+import type { AgentView, AuthenticatedClient } from "../../core/wire/answers.ts";
+import type { AgentKey, Authenticate, By, Idempotency } from "../../core/wire/questions.ts";
+import type { AuthorityRpc } from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";

@@ -10,7 +10,8 @@ import type { EpochMs, HoldId, Micros, NodePath } from "../../core/ids.ts";
 import { CLOCK_SKEW_SECONDS, ENVELOPE_SLACK_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
-import type * as rpc from "../../core/wire/rpc.ts";
+import type * as answers from "../../core/wire/answers.ts";
+import type * as questions from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
@@ -51,7 +52,7 @@ export class Calls {
     this.#audit = parts.audit;
   }
 
-  admit(question: rpc.AdmitQuestion): Result<rpc.Admission, Denial> {
+  admit(question: questions.AdmitQuestion): Result<answers.Admission, Denial> {
     this.#leases.report(question.reports);
     return this.#context.decide(() => {
       const now = this.#context.now();
@@ -77,10 +78,10 @@ export class Calls {
 
   /** A slice, whose first call this is. */
   #slice(
-    question: rpc.AdmitQuestion,
+    question: questions.AdmitQuestion,
     line: Chargeable,
     now: EpochMs,
-  ): Result<Omit<rpc.Admission, "remaining">, Denial> {
+  ): Result<Omit<answers.Admission, "remaining">, Denial> {
     const { token, cost, slug, lease } = question;
     const calls = this.#leases.size(lease ?? { calls: 0, ranOut: false }, line.levels, cost, line.charge, now);
     const rate = this.#rates.charge(line.charge, calls, now);
@@ -94,7 +95,11 @@ export class Calls {
   }
 
   /** The same call asked twice (a stub that retried on its own) is told what it was told. */
-  #again(hold: HoldRow, { token, cost }: rpc.AdmitQuestion, levels: readonly Level[]): Result<rpc.Admission, Denial> {
+  #again(
+    hold: HoldRow,
+    { token, cost }: questions.AdmitQuestion,
+    levels: readonly Level[],
+  ): Result<answers.Admission, Denial> {
     if (hold.path !== token.node || hold.amount !== cost) return err({ reason: "idempotency_conflict" });
     const expires = hold.envelopeEnds as EpochMs;
     const remaining = leftOf(levels)?.micros ?? null;
@@ -113,7 +118,9 @@ export class Calls {
     return room;
   }
 
-  leash(token: VerifiedToken): Result<{ live: LiveLine; budget: rpc.BudgetView; rate: rpc.RateView | null }, Denial> {
+  leash(
+    token: VerifiedToken,
+  ): Result<{ live: LiveLine; budget: answers.BudgetView; rate: answers.RateView | null }, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
       this.#book.today(now);
@@ -126,7 +133,7 @@ export class Calls {
     });
   }
 
-  #firstUse({ token, slug, instance }: rpc.AdmitQuestion, now: EpochMs): void {
+  #firstUse({ token, slug, instance }: questions.AdmitQuestion, now: EpochMs): void {
     this.#context.db.update(t.sessions).set({ slug, instance }).where(eq(t.sessions.id, token.session)).run();
     this.#audit.append("session.used", token.session, { slug, instance }, now);
   }

@@ -10,7 +10,7 @@ import { isAtOrBelow, sessionOf, type EpochMs, type Micros, type NodePath } from
 import { CHANNELS_SESSION_MAX, EXPIRING_LEAD_MS } from "../../core/limits.ts";
 import { CLOSE, closeCodeOf, closeReason, controlFrame } from "../../core/wire/frames.ts";
 import type { EndReason } from "../../core/denial.ts";
-import type { ChannelOrder } from "../../core/wire/rpc.ts";
+import type { ChannelOrder } from "../../core/wire/questions.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Charging } from "./charging.ts";
 import type { Context } from "./context.ts";

@@ -7,7 +7,7 @@ import { leftOf, type Level } from "../../core/budget/ledger.ts";
 import { rateShare } from "../../core/budget/throttle.ts";
 import type { EpochMs, Micros, NodePath } from "../../core/ids.ts";
 import { ASK_LIFE_MS } from "../../core/limits.ts";
-import type { BudgetView } from "../../core/wire/rpc.ts";
+import type { BudgetView } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { BudgetBook, Place } from "./budget-book.ts";
 import type { Context } from "./context.ts";

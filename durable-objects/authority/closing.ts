@@ -7,7 +7,7 @@ import { and, asc, count, eq, inArray, isNotNull, isNull, lte } from "drizzle-or
 import { lineOf, type ConnectionId, type NodePath } from "../../core/ids.ts";
 import { RECONCILE_MS, STOP_NAMES_MAX } from "../../core/limits.ts";
 import { CLOSE, closeReason, controlFrame } from "../../core/wire/frames.ts";
-import type { AgentSocketsRpc, CloseOrder } from "../../core/wire/rpc.ts";
+import type { AgentSocketsRpc, CloseOrder } from "../../core/wire/agents.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { ConnectionRow, Connections } from "./connections.ts";

@@ -17,14 +17,8 @@ import {
 import { CONNECTIONS_SESSION_MAX, CONNECTIONS_USER_MAX, EXPIRING_LEAD_MS, RECONCILE_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { CLOSE } from "../../core/wire/frames.ts";
-import type {
-  ConnectQuestion,
-  Connected,
-  ConnectionKind,
-  MessageAdmission,
-  MessageQuestion,
-  RenewConnection,
-} from "../../core/wire/rpc.ts";
+import type { Connected, MessageAdmission } from "../../core/wire/answers.ts";
+import type { ConnectQuestion, ConnectionKind, MessageQuestion, RenewConnection } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { StoppedObject } from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";

@@ -23,7 +23,7 @@ import {
 import { err, ok, type Result } from "../../core/result.ts";
 import { SECRET_BYTES } from "../../core/token/mac.ts";
 import type { CredentialQuestion, CredentialView } from "../../core/wire/credentials.ts";
-import type { StopPlane } from "../../core/wire/rpc.ts";
+import type { StopPlane } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Audit } from "./audit.ts";
 import type { Context } from "./context.ts";

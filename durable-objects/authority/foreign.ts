@@ -6,7 +6,7 @@ import { and, eq, lt } from "drizzle-orm";
 import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { OpenForeign } from "../../core/wire/credentials.ts";
-import type { GrantView } from "../../core/wire/rpc.ts";
+import type { GrantView } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 import type { Sessions } from "./sessions.ts";

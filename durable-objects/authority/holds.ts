@@ -15,7 +15,8 @@ import {
 } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { HoldEnd, HoldQuestion, HoldView } from "../../core/wire/holds.ts";
-import type * as rpc from "../../core/wire/rpc.ts";
+import type * as answers from "../../core/wire/answers.ts";
+import type * as questions from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
@@ -62,7 +63,11 @@ export class Holds {
   }
 
   /** A hold row for this call alone. Call inside a decision. */
-  open(question: rpc.AdmitQuestion, line: Chargeable, now: EpochMs): Result<Omit<rpc.Admission, "remaining">, Denial> {
+  open(
+    question: questions.AdmitQuestion,
+    line: Chargeable,
+    now: EpochMs,
+  ): Result<Omit<answers.Admission, "remaining">, Denial> {
     const { token, callId, slug, instance, level, kind, cost: amount } = question;
     const rate = this.#rates.charge(line.charge, 1, now);
     if (!rate.ok) return rate;
@@ -125,7 +130,7 @@ export class Holds {
   }
 
   /** Ends what `holdFor` made, for the audience that it made it for. */
-  endFor({ hold, audience }: HoldEnd, outcome: "settled" | "voided", cost: Micros): Result<rpc.Settled, Denial> {
+  endFor({ hold, audience }: HoldEnd, outcome: "settled" | "voided", cost: Micros): Result<answers.Settled, Denial> {
     const row = this.#find({ hold, callId: hold });
     if (row === undefined || row.slug !== audience) return err({ reason: "hold_mismatch", fault: "unknown" });
     const ended = this.#end({ hold, callId: hold, cost, failed: false }, outcome);
@@ -133,14 +138,14 @@ export class Holds {
     return ended;
   }
 
-  settle(question: rpc.SettleQuestion): Result<rpc.Settled, Denial> {
+  settle(question: questions.SettleQuestion): Result<answers.Settled, Denial> {
     const settled = this.#end(question, "settled");
     if (!settled.ok && settled.denial.reason === "hold_mismatch" && settled.denial.fault === "too_much")
       this.#refused(question.hold ?? question.callId, "too_much");
     return settled;
   }
 
-  void(question: { hold: HoldId; callId: string }): Result<rpc.Settled, Denial> {
+  void(question: { hold: HoldId; callId: string }): Result<answers.Settled, Denial> {
     return this.#end({ ...question, cost: 0 as Micros, failed: true }, "voided");
   }
 
@@ -151,8 +156,8 @@ export class Holds {
   #end(
     question: { hold: HoldId | null; callId: string; cost: Micros | null; failed: boolean },
     outcome: HoldOutcome,
-  ): Result<rpc.Settled, Denial> {
-    return this.#context.decide<rpc.Settled>(() => {
+  ): Result<answers.Settled, Denial> {
+    return this.#context.decide<answers.Settled>(() => {
       const now = this.#context.now();
       this.#book.today(now);
       const { db } = this.#context;
@@ -187,8 +192,8 @@ export class Holds {
   }
 
   /** Adds to an open call's cost; what is more than held enlarges the hold first, or is refused and the hold stands. */
-  charge({ hold: id, callId, id: chargeId, micros }: rpc.ChargeQuestion): Result<rpc.Charged, Denial> {
-    const charged = this.#context.decide<rpc.Charged>(() => {
+  charge({ hold: id, callId, id: chargeId, micros }: questions.ChargeQuestion): Result<answers.Charged, Denial> {
+    const charged = this.#context.decide<answers.Charged>(() => {
       const now = this.#context.now();
       this.#book.today(now);
       const { db } = this.#context;

@@ -7,7 +7,7 @@ import type { Denial } from "../../core/denial.ts";
 import type { EpochMs } from "../../core/ids.ts";
 import { IDEMPOTENCY_KEYS_SESSION_MAX, IDEMPOTENCY_LIFE_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { Idempotency } from "../../core/wire/rpc.ts";
+import type { Idempotency } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 

@@ -10,7 +10,7 @@ import { mostThrottled, refund, throttle, type Bucket } from "../../core/budget/
 import type { Denial } from "../../core/denial.ts";
 import { lineOf, type EpochMs, type NodePath } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { RateView } from "../../core/wire/rpc.ts";
+import type { RateView } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 

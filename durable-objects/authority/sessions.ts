@@ -29,7 +29,8 @@ import {
 import { err, ok, type Result } from "../../core/result.ts";
 import type { ActorLink } from "../../core/token/chain.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
-import type { BudgetView, Delegate, GrantView, OpenSession, Renew } from "../../core/wire/rpc.ts";
+import type { BudgetView, GrantView } from "../../core/wire/answers.ts";
+import type { Delegate, OpenSession, Renew } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";

@@ -5,7 +5,7 @@
  */
 import { and, count, eq, inArray, isNull, max, sql, sum } from "drizzle-orm";
 import { lineOf, sessionOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
-import type { StopPlane, StopReport } from "../../core/wire/rpc.ts";
+import type { StopPlane, StopReport } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Connections } from "./connections.ts";
 import type { Context } from "./context.ts";

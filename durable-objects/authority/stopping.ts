@@ -9,7 +9,8 @@ import { isAtOrBelow, sessionOf, type AgentId, type EpochMs, type NodePath } fro
 import { ENVELOPE_SLACK_MS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { closeCodeOf } from "../../core/wire/frames.ts";
-import type { By, EndQuestion, Reach, StopReport } from "../../core/wire/rpc.ts";
+import type { StopReport } from "../../core/wire/answers.ts";
+import type { By, EndQuestion, Reach } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";

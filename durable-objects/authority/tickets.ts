@@ -9,7 +9,7 @@ import type { EpochMs } from "../../core/ids.ts";
 import { TICKET_LIFE_MS, TICKETS_USER_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
-import type { TicketQuestion, TicketUse } from "../../core/wire/rpc.ts";
+import type { TicketQuestion, TicketUse } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Context } from "./context.ts";
 import type { Lines } from "./line.ts";

@@ -12,7 +12,7 @@ import {
   type SessionId,
 } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { BudgetView, NodeView, SessionDetail, SessionView } from "../../core/wire/rpc.ts";
+import type { BudgetView, NodeView, SessionDetail, SessionView } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { BudgetBook } from "./budget-book.ts";
 import type { Connections } from "./connections.ts";

@@ -18,7 +18,7 @@ import {
   readRenewFrame,
   type ControlFrame,
 } from "../../core/wire/frames.ts";
-import type { AuthorityServiceRpc, CloseOrder } from "../../core/wire/rpc.ts";
+import type { AuthorityServiceRpc, CloseOrder } from "../../core/wire/agents.ts";
 import { callerOf, needsDelegation, type Caller, type CallContext } from "./caller.ts";
 import type { Opened } from "./envelope.ts";
 import { ANSWER_WITHIN_MS, SILENCE, within } from "./within.ts";

@@ -7,7 +7,7 @@ import { denialToWire, type Denial } from "../../core/denial.ts";
 import type { ConnectionId } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { controlFrame } from "../../core/wire/frames.ts";
-import type { AuthorityServiceRpc } from "../../core/wire/rpc.ts";
+import type { AuthorityServiceRpc } from "../../core/wire/agents.ts";
 import type { Opened } from "./envelope.ts";
 import { SILENCE, within, ANSWER_WITHIN_MS } from "./within.ts";
 

@@ -18,7 +18,8 @@ import {
   type Person,
   type TestAgent,
 } from "../support/workerd/authority.ts";
-import type { Delegate, GrantView } from "../../core/wire/rpc.ts";
+import type { GrantView } from "../../core/wire/answers.ts";
+import type { Delegate } from "../../core/wire/questions.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
 
 const seconds = (): number => Math.floor(now() / 1000);

@@ -4,7 +4,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Demand, SliceReport } from "../../core/budget/lease.ts";
 import type { CallId, Micros } from "../../core/ids.ts";
-import type { Admission } from "../../core/wire/rpc.ts";
+import type { Admission } from "../../core/wire/answers.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
 import {
   by,

@@ -8,7 +8,7 @@ import { toEpochSeconds, type ConnectionId, type Micros } from "../../core/ids.t
 import { decodeObject, encodeObject } from "../../core/token/format.ts";
 import { verifyToken } from "../../core/token/verify.ts";
 import { sealIdentity, type Identity } from "../../core/wire/identity.ts";
-import type { AuthorityServiceRpc } from "../../core/wire/rpc.ts";
+import type { AuthorityServiceRpc } from "../../core/wire/agents.ts";
 import {
   UPGRADE,
   bearer,

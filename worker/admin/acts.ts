@@ -18,7 +18,9 @@ import {
 } from "../../core/ids.ts";
 import { PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, REASON_LENGTH_MAX, USERNAME_LENGTH_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { AuthorityRpc, By, Idempotency, PersonView, SessionDetail, StopReport } from "../../core/wire/rpc.ts";
+import type { PersonView, SessionDetail, StopReport } from "../../core/wire/answers.ts";
+import type { By, Idempotency } from "../../core/wire/questions.ts";
+import type { AuthorityRpc } from "../../core/wire/rpc.ts";
 import { findSession, findUserByName, listAudit, listSessions, updateTier } from "../../drizzle/d1/queries.ts";
 import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
 import { check } from "../body.ts";

@@ -6,7 +6,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { PersonView, StopReport } from "../../core/wire/rpc.ts";
+import type { PersonView, StopReport } from "../../core/wire/answers.ts";
 import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
 import { edgeOf } from "../env.ts";
 import type { AuditInput, Inspection, OperatorActs, Page, SessionsInput, StopInput, TerminationInput } from "./acts.ts";

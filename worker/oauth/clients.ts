@@ -9,7 +9,7 @@ import { toEpochSeconds, type Micros } from "../../core/ids.ts";
 import { CLIENT_NAME_LENGTH_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { formatScope, parseScope } from "../../core/token/scope.ts";
-import type { AgentView } from "../../core/wire/rpc.ts";
+import type { AgentView } from "../../core/wire/answers.ts";
 import { readJson } from "../body.ts";
 import type { Answer, Call, SessionCaller } from "../call.ts";
 import { empty, json } from "../respond.ts";

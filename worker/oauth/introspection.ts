@@ -10,7 +10,7 @@ import { bearerLink, nestActors, type ActorLink } from "../../core/token/chain.t
 import { decodeObject, splitToken } from "../../core/token/format.ts";
 import { formatScope, meet } from "../../core/token/scope.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
-import type { BudgetView } from "../../core/wire/rpc.ts";
+import type { BudgetView } from "../../core/wire/answers.ts";
 import type { Answer, Call, ClientCaller } from "../call.ts";
 import { empty, json } from "../respond.ts";
 import { verifyForAudience } from "./audience.ts";

@@ -5,7 +5,7 @@
 import { decodeBase64url } from "../../core/base64url.ts";
 import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { AgentKey } from "../../core/wire/rpc.ts";
+import type { AgentKey } from "../../core/wire/questions.ts";
 
 /** RFC 7518 §6.2.2, §6.3.2 and §6.4.1, RFC 8037 §2: what only a private or a symmetric key has. */
 const PRIVATE_MEMBERS = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];

@@ -8,7 +8,7 @@ import { COOKIE_LIFE_SECONDS, FOREIGN_AUDIENCE_LIFE_MAX_SECONDS, TOKEN_LIFE_MAX_
 import { nestActors } from "../../core/token/chain.ts";
 import { audienceTokenKey, tokenExpiry, type TokenKey } from "../../core/token/keyring.ts";
 import { formatScope } from "../../core/token/scope.ts";
-import type { GrantView } from "../../core/wire/rpc.ts";
+import type { GrantView } from "../../core/wire/answers.ts";
 import type { Edge } from "../env.ts";
 
 export interface MintedToken {

@@ -8,7 +8,7 @@ import type { Denial } from "../../core/denial.ts";
 import { IDEMPOTENCY_KEY_LENGTH_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { HEADER } from "../../core/wire/http.ts";
-import type { Idempotency } from "../../core/wire/rpc.ts";
+import type { Idempotency } from "../../core/wire/questions.ts";
 import type { Call } from "../call.ts";
 
 const KEY_PATTERN = new RegExp(`^[\\x21-\\x7e]{1,${IDEMPOTENCY_KEY_LENGTH_MAX}}$`);

@@ -2,7 +2,8 @@
 import type { Denial } from "../../core/denial.ts";
 import { parseOwnedId, userOf, type AgentId } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { By, PersonView } from "../../core/wire/rpc.ts";
+import type { PersonView } from "../../core/wire/answers.ts";
+import type { By } from "../../core/wire/questions.ts";
 import type { Call, SessionCaller } from "../call.ts";
 
 /** @returns the person, or `ended`, `user_disabled`, `authority_unavailable` */

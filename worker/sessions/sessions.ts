@@ -7,7 +7,7 @@ import type { Denial } from "../../core/denial.ts";
 import { isAtOrBelow, parseNodePath, toEpochMs, userOf, type Micros, type NodePath } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { formatScope, parseScope } from "../../core/token/scope.ts";
-import type { Reach } from "../../core/wire/rpc.ts";
+import type { Reach } from "../../core/wire/questions.ts";
 import { readJson } from "../body.ts";
 import type { Answer, Call, SessionCaller } from "../call.ts";
 import { grantToken } from "../oauth/mint.ts";

@@ -16,7 +16,7 @@ import {
 } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { SUBPROTOCOL } from "../../core/wire/frames.ts";
-import type { TicketTarget } from "../../core/wire/rpc.ts";
+import type { TicketTarget } from "../../core/wire/questions.ts";
 import { leases } from "../admit.ts";
 import { readJson } from "../body.ts";
 import type { Answer, Call, SessionCaller } from "../call.ts";

@@ -26,7 +26,9 @@ import { narrowToken, type Narrowing } from "../../../core/token/mint.ts";
 import { formatScope } from "../../../core/token/scope.ts";
 import { verifyToken, type VerifiedToken } from "../../../core/token/verify.ts";
 import type { Identity } from "../../../core/wire/identity.ts";
-import type { AdmitQuestion, AgentView, AuthorityRpc, By, GrantView, OpenSession } from "../../../core/wire/rpc.ts";
+import type { AgentView, GrantView } from "../../../core/wire/answers.ts";
+import type { AdmitQuestion, By, OpenSession } from "../../../core/wire/questions.ts";
+import type { AuthorityRpc } from "../../../core/wire/rpc.ts";
 
 export const random = (length: number): Uint8Array => randomBytes(length);
 export const idMac = (text: string): Uint8Array =>

@@ -16,7 +16,8 @@ import {
 import { nestActors, type ActorLink } from "../../../core/token/chain.ts";
 import { narrowToken, type Narrowing } from "../../../core/token/mint.ts";
 import { openIdentity, type Identity } from "../../../core/wire/identity.ts";
-import type { By, GrantView } from "../../../core/wire/rpc.ts";
+import type { GrantView } from "../../../core/wire/answers.ts";
+import type { By } from "../../../core/wire/questions.ts";
 import { input } from "../../../legate.config.ts";
 import { edgeOf, type Edge } from "../../../worker/env.ts";
 import { serve } from "../../../worker/serve.ts";

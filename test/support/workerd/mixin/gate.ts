@@ -8,7 +8,7 @@ import { decodeBase64url } from "../../../../core/base64url.ts";
 import type { Denial } from "../../../../core/denial.ts";
 import { err, ok, type Result } from "../../../../core/result.ts";
 import { importIdentityKey, sealIdentity, type Identity } from "../../../../core/wire/identity.ts";
-import type { AgentSocketsRpc } from "../../../../core/wire/rpc.ts";
+import type { AgentSocketsRpc } from "../../../../core/wire/agents.ts";
 import type { Manner, Script } from "../../mixin-script.ts";
 
 interface GateEnv {
