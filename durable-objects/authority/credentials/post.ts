@@ -16,9 +16,26 @@ export async function post(
   body: string,
   headers: Readonly<Record<string, string>>,
 ): Promise<Result<Posted, ExchangeFailure>> {
-  const signal = AbortSignal.timeout(EXCHANGE_DEADLINE_MS);
+  // A timer of our own, cleared at the end: that of AbortSignal.timeout keeps an object from being evicted (2026-11).
+  const abort = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<Result<Posted, ExchangeFailure>>((resolve) => {
+    timer = setTimeout(() => {
+      resolve(err(LATE));
+      abort.abort();
+    }, EXCHANGE_DEADLINE_MS);
+  });
   try {
-    const answer = await fetch(url, { method: "POST", body, headers: { ...headers }, redirect: "manual", signal });
+    const init = { method: "POST", body, headers: { ...headers }, redirect: "manual", signal: abort.signal } as const;
+    return await Promise.race([send(url, init), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function send(url: string, init: RequestInit): Promise<Result<Posted, ExchangeFailure>> {
+  try {
+    const answer = await fetch(url, init);
     if (answer.status >= 300 && answer.status < 400) {
       await answer.body?.cancel();
       return err(classify(null, answer.status));
@@ -26,7 +43,7 @@ export async function post(
     const text = await boundedText(answer);
     return text === null ? err(TOO_LONG) : ok({ status: answer.status, text });
   } catch {
-    return err(signal.aborted ? LATE : DROPPED);
+    return err(DROPPED);
   }
 }
 

@@ -1,0 +1,58 @@
+// What tests of cloud credentials share: roles and scopes beside the deployment's own, and an STS double in the place of
+// the network. The configuration is one value for edge, objects and tests here, so a role that a test adds is there.
+import type { JSONWebKeySet } from "jose";
+import { vi } from "vitest";
+import { checkConfig, type LegateConfigInput } from "../../../core/config.ts";
+import type { Role } from "../../../core/credential/roles.ts";
+import { config } from "../../../legate.config.ts";
+import { fixedOidcKey } from "../secrets.ts";
+import { StsDouble } from "../sts-double.ts";
+
+export const STS = "http://127.0.0.1:9/";
+
+const publicOf = ({ d: _, ...jwk }: Record<string, string>) => jwk;
+export const JWKS = {
+  keys: [publicOf(fixedOidcKey("oidc-1")), publicOf(fixedOidcKey("oidc-2"))],
+} as unknown as JSONWebKeySet;
+
+/** Adds roles to the deployment that runs. */
+export function addRoles(...roles: NonNullable<LegateConfigInput["roles"]>): void {
+  const scopes = roles.map((role) => ({
+    name: `${role.provider}:${role.alias}`,
+    leastTier: "free" as const,
+    description: "A test's.",
+  }));
+  const checked = checkConfig({ agents: [], scopes, roles });
+  if (!checked.ok) throw new Error(checked.denial.join("\n"));
+  for (const [name, scope] of checked.value.scopes) (config.scopes as Map<string, unknown>).set(name, scope);
+  for (const [name, role] of checked.value.roles) (config.roles as Map<string, Role>).set(name, role);
+}
+
+export function awsRole(alias: string, over: object = {}) {
+  return {
+    provider: "aws" as const,
+    alias,
+    atRest: "encrypted" as const,
+    roleArn: "arn:aws:iam::123456789012:role/test",
+    region: "eu-central-1",
+    endpoint: STS,
+    requiredTier: "free" as const,
+    ...over,
+  };
+}
+
+/** An STS double that answers whatever is posted to its address. */
+export function stsInPlace(): StsDouble {
+  const sts = new StsDouble(async () => JWKS);
+  const real = globalThis.fetch;
+  vi.spyOn(globalThis, "fetch").mockImplementation(async (input, init) => {
+    const request = new Request(input, init);
+    if (request.url !== STS) return real(input, init);
+    const { signal } = request;
+    const late = new Promise<never>((_, reject) =>
+      signal.addEventListener("abort", () => reject(signal.reason as Error)),
+    );
+    return Promise.race([sts.handle(new Request(request)), late]);
+  });
+  return sts;
+}
