@@ -3,7 +3,9 @@
  * An agent's own word is `Legate-Cost` and nothing else; one that is no cost, or more than was held, is not believed,
  * and then, like where nothing was said, all that was held is charged.
  */
-import type { CallId, Micros, UserId } from "../core/ids.ts";
+import type { Denial } from "../core/denial.ts";
+import type { CallId, HoldId, Micros, UserId } from "../core/ids.ts";
+import type { Result } from "../core/result.ts";
 import { HEADER, parseCost } from "../core/wire/http.ts";
 import type { Admitted } from "./admit.ts";
 import type { Edge } from "./env.ts";
@@ -35,31 +37,36 @@ export function costOf(answer: Response, { edge, slug, callId, admitted }: OpenC
  * hold expires by itself.
  */
 export function settle(open: OpenCall, cost: Micros | null, failed: boolean): void {
-  const { edge, ctx, user, callId, admitted } = open;
+  const { edge, user, callId, admitted } = open;
   const { source } = admitted;
   if (source.kind === "slice" && source.slice.settle(callId, cost, failed, edge.now())) return;
-  // A call that its slice's report left running has a hold row, found by the call's id, as soon as the report is there.
-  const hold = source.kind === "hold" ? source.hold : null;
-  ctx.waitUntil(
-    repeatedly(hold === null ? 5 : 2, async () => {
-      const told = await edge.ask(user, (authority) => authority.settle({ hold, callId, cost, failed }));
-      if (told.ok) return true;
-      const { denial } = told;
-      const isOnItsWay = hold === null && denial.reason === "hold_mismatch" && denial.fault === "unknown";
-      return denial.reason !== "authority_unavailable" && !isOnItsWay;
-    }),
-  );
+  tell(open, (hold) => edge.ask(user, (authority) => authority.settle({ hold, callId, cost, failed })));
 }
 
 /** Only for what was not forwarded. */
 export function voidHold(open: OpenCall): void {
-  const { edge, ctx, user, callId, admitted } = open;
+  const { user, callId, admitted } = open;
   const { source } = admitted;
-  if (source.kind === "slice") return source.slice.giveBack(callId);
+  if (source.kind === "slice" && source.slice.giveBack(callId)) return;
+  tell(open, (hold) => open.edge.ask(user, (authority) => authority.void({ hold, callId })));
+}
+
+/**
+ * To the object: by the call's own hold, or by its id where its slice's report left it running; that row is there as soon
+ * as the report is.
+ */
+function tell(
+  { ctx, admitted: { source } }: OpenCall,
+  end: (hold: HoldId | null) => Promise<Result<unknown, Denial>>,
+): void {
+  const hold = source.kind === "hold" ? source.hold : null;
   ctx.waitUntil(
-    repeatedly(2, async () => {
-      const told = await edge.ask(user, (authority) => authority.void({ hold: source.hold, callId }));
-      return told.ok || told.denial.reason !== "authority_unavailable";
+    repeatedly(hold === null ? 5 : 2, async () => {
+      const told = await end(hold);
+      if (told.ok) return true;
+      const { denial } = told;
+      const isOnItsWay = hold === null && denial.reason === "hold_mismatch" && denial.fault === "unknown";
+      return denial.reason !== "authority_unavailable" && !isOnItsWay;
     }),
   );
 }

@@ -181,14 +181,19 @@ export class HeldSlice {
     return true;
   }
 
-  /** A call that was not forwarded after all: as if it had not been admitted. */
-  giveBack(callId: CallId): void {
+  /**
+   * A call that was not forwarded after all: as if it had not been admitted.
+   *
+   * @returns false where the call is not this slice's any more, as in `settle`
+   */
+  giveBack(callId: CallId): boolean {
     const call = this.#running.get(callId);
-    if (call === undefined) return;
+    if (call === undefined) return false;
     this.#running.delete(callId);
     this.#units += call.held;
     this.#calls++;
     this.#used--;
+    return true;
   }
 
   /** Nothing can be taken, and nothing is running that could give something back. */

@@ -93,7 +93,7 @@ export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   admit(question: AdmitQuestion): Promise<Result<Admission, Denial>>;
   settle(question: SettleQuestion): Promise<Result<Settled, Denial>>;
   /** By the gate alone, for what it did not forward. */
-  void(question: { hold: HoldId; callId: CallId }): Promise<Result<Settled, Denial>>;
+  void(question: { hold: HoldId | null; callId: CallId }): Promise<Result<Settled, Denial>>;
   /** Adds to the cost of an open strict call, stream or socket's opening; enlarges its hold where that is too small. */
   charge(question: ChargeQuestion): Promise<Result<Charged, Denial>>;
   /** Slices that are over for an isolate; telling twice changes nothing. */

@@ -213,6 +213,15 @@ export class BudgetBook {
 
   #wake(): void {
     if (this.#levels !== null) return;
+    try {
+      this.#rebuild();
+    } catch (failure) {
+      this.#levels = null; // sums of half the rows would be believed by the next question
+      throw failure;
+    }
+  }
+
+  #rebuild(): void {
     const { db } = this.#context;
     this.#levels = new Map();
     this.#slices.clear();

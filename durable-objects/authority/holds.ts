@@ -145,7 +145,7 @@ export class Holds {
     return settled;
   }
 
-  void(question: { hold: HoldId; callId: string }): Result<answers.Settled, Denial> {
+  void(question: { hold: HoldId | null; callId: string }): Result<answers.Settled, Denial> {
     return this.#end({ ...question, cost: 0 as Micros, failed: true }, "voided");
   }
 
