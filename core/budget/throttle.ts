@@ -72,7 +72,7 @@ export function throttle(
   let refused: Throttled | null = null;
   for (const bucket of buckets) {
     const interval = bucket.window.periodMs / bucket.window.calls / share;
-    const tolerance = interval * bucket.window.burst;
+    const tolerance = toleranceOf(bucket.window, share);
     const start = Math.max(bucket.tat, now);
     const tat = start + interval * calls;
     // Rounded up: at exactly `now + retryAfterMs` the same question passes, a millisecond earlier it does not.
@@ -89,18 +89,33 @@ export function throttle(
   return refused === null ? ok({ tats, strictest }) : err(refused);
 }
 
+/**
+ * How far ahead of the clock a TAT may run. The burst is counted in intervals of the full rate: what was charged before the
+ * budget fell was charged at those, and a tolerance that grew with the interval would admit it twice. Always one call.
+ */
+function toleranceOf({ calls, periodMs, burst }: Window, share: number): number {
+  return (periodMs / calls) * Math.max(burst, 1 / share);
+}
+
 /** How many of `wanted` calls every bucket would pass now: 0 when not even one. */
 export function mostThrottled(buckets: readonly Bucket[], wanted: number, share: number, now: EpochMs): number {
   let most = wanted;
   for (const { window, tat } of buckets) {
     const interval = window.periodMs / window.calls / share;
-    const room = interval * window.burst - (Math.max(tat, now) - now);
+    const room = toleranceOf(window, share) - (Math.max(tat, now) - now);
     most = Math.min(most, Math.max(0, Math.floor(room / interval + 1e-9)));
   }
   return most;
 }
 
-/** Calls that were granted and not made: the TAT moves back, never past the burst (a TAT of the past is a full bucket). */
-export function refund(bucket: Bucket, calls: number, share: number): number {
-  return bucket.tat - (bucket.window.periodMs / bucket.window.calls / share) * calls;
+/**
+ * Calls that were granted and not made: the TAT moves back, by what of that grant still lies ahead of the clock. What time
+ * has drained of it already was given back then, and would be given back twice.
+ *
+ * @param granted the TAT that the grant left behind
+ * @param now the latest time that was ever seen
+ */
+export function refund(bucket: Bucket, calls: number, share: number, granted: number, now: EpochMs): number {
+  const unused = (bucket.window.periodMs / bucket.window.calls / share) * calls;
+  return bucket.tat - Math.min(unused, Math.max(0, granted - now));
 }

@@ -136,7 +136,7 @@ export class Leases {
       this.#tallies.add({ ...tally, path, session: row.session, slug: row.slug }, now);
     db.delete(t.slices).where(eq(t.slices.id, row.id)).run();
     const charge = this.#charges.get(row.id);
-    if (charge !== undefined) this.#rates.giveBack(charge, row.calls - report.calls);
+    if (charge !== undefined) this.#rates.giveBack(charge, row.calls - report.calls, now);
     this.#context.afterCommit(() => {
       this.#charges.delete(row.id);
       this.#book.closeSlice(row.id);

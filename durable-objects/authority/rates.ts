@@ -28,6 +28,10 @@ export class Rates {
   readonly #context: Context;
   /** By level; what is not here is read from its row. */
   readonly #tats = new Map<string, Tats>();
+  /** The TATs that each charge of this life of the object left, in the order of its buckets. */
+  readonly #left = new WeakMap<Charge, readonly number[]>();
+  /** The latest time seen: a clock that goes back gives nothing back. */
+  #latest = 0;
 
   constructor(context: Context) {
     this.#context = context;
@@ -44,6 +48,7 @@ export class Rates {
 
   /** Charges `calls` at every level, or none. Call inside a decision. */
   charge(charge: Charge, calls: number, now: EpochMs): Result<RateView | null, Denial> {
+    this.#latest = Math.max(this.#latest, now);
     const buckets = this.#buckets(charge);
     if (buckets.length === 0) return ok(null);
     const passed = throttle(buckets, calls, charge.share, now);
@@ -53,6 +58,7 @@ export class Rates {
       return err({ reason: "rate_limited", retryAfterMs, limit: bucket.window.calls, window });
     }
     this.#write(charge, buckets, passed.value.tats);
+    this.#left.set(charge, passed.value.tats);
     const { strictest } = passed.value;
     if (strictest === null) return ok(null);
     const { bucket, remaining, resetMs } = strictest;
@@ -74,13 +80,16 @@ export class Rates {
   }
 
   /** Calls that were granted and never made. Call inside a decision. */
-  giveBack(charge: Charge, calls: number): void {
+  giveBack(charge: Charge, calls: number, now: EpochMs): void {
     const buckets = this.#buckets(charge);
-    if (calls === 0 || buckets.length === 0) return;
+    const left = this.#left.get(charge);
+    if (calls === 0 || buckets.length === 0 || left === undefined) return;
+    this.#latest = Math.max(this.#latest, now);
+    const latest = this.#latest as EpochMs;
     this.#write(
       charge,
       buckets,
-      buckets.map((bucket) => refund(bucket, calls, charge.share)),
+      buckets.map((bucket, i) => refund(bucket, calls, charge.share, left[i] ?? 0, latest)),
     );
   }
 

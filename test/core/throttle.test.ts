@@ -128,7 +128,27 @@ test("in any stretch of time no more than burst + rate × time is admitted, what
 test("what is given back may be called again, never more than a burst", () => {
   const charged = throttle([bucket("10/1s")], 10, 1, NOW);
   if (!charged.ok) throw new Error("refused");
-  const tat = refund(bucket("10/1s", charged.value.tats[0]), 4, 1);
+  const granted = charged.value.tats[0] as number;
+  const tat = refund(bucket("10/1s", granted), 4, 1, granted, NOW);
   expect(mostThrottled([bucket("10/1s", tat)], 100, 1, NOW)).toBe(4);
-  expect(mostThrottled([bucket("10/1s", refund(bucket("10/1s", tat), 1_000, 1))], 100, 1, NOW)).toBe(10);
+  expect(mostThrottled([bucket("10/1s", refund(bucket("10/1s", tat), 1_000, 1, granted, NOW))], 100, 1, NOW)).toBe(10);
+});
+
+test("what time has given back is not given back again", () => {
+  const first = throttle([bucket("10/1s")], 10, 1, NOW);
+  const later = (NOW + 1_000) as EpochMs;
+  const granted = first.ok ? (first.value.tats[0] as number) : 0;
+  const second = throttle([bucket("10/1s", granted)], 10, 1, later); // full again, and spent again
+  if (!second.ok) throw new Error("refused");
+  const tat = refund(bucket("10/1s", second.value.tats[0]), 10, 1, granted, later);
+  expect(mostThrottled([bucket("10/1s", tat)], 100, 1, later)).toBe(0);
+});
+
+test("a budget that falls admits no second burst", () => {
+  const full = throttle([bucket("10/1s")], 10, 1, NOW);
+  if (!full.ok) throw new Error("refused");
+  const after = [bucket("10/1s", full.value.tats[0])];
+  expect(mostThrottled(after, 100, 0.5, NOW)).toBe(0);
+  expect(throttle(after, 1, 0.5, NOW).ok).toBe(false);
+  expect(mostThrottled([bucket("10/1s")], 100, 0.05, NOW)).toBe(1); // one call at least, however little is left
 });
