@@ -11,10 +11,13 @@ import { narrowToken, type Narrowing } from "../core/token/mint.ts";
 import { ClientCredentials, reach, type ClientKey } from "./client/credentials.ts";
 import { LegateError, readObject } from "./client/errors.ts";
 import { openSocket } from "./client/socket.ts";
+import { renewInBand, type Ticket } from "./client/renewal.ts";
 import { NarrowedSource, random, readFacts, RootSource, type TokenSource } from "./client/source.ts";
 
 export { LegateError } from "./client/errors.ts";
 export type { ClientKey } from "./client/credentials.ts";
+export { onControlFrame, readControlFrame, shouldReconnectOnClose } from "./client/renewal.ts";
+export type { ControlFrame, Ticket } from "./client/renewal.ts";
 
 export interface Identification {
   /** The deployment's origin. */
@@ -114,9 +117,39 @@ export class AgentSession {
     return reach(this.#urlOf(target), { ...init, headers });
   }
 
-  /** A WebSocket that is open. Close codes 4000–4999 are final: the session is over, or its budget spent. */
+  /**
+   * A WebSocket that is open, and is renewed in band for as long as the session's tokens are. Close codes 4000–4999 are
+   * final: the session is over, or its budget spent.
+   */
   async connect(target: string | URL): Promise<WebSocket> {
-    return openSocket(this.#urlOf(target), await this.#source.token());
+    const url = this.#urlOf(target);
+    const socket = await openSocket(url, await this.#source.token(), () => this.ticket(target));
+    renewInBand(socket, (connection) => this.ticket(target, connection));
+    return socket;
+  }
+
+  /** The control channel of this node: it tells of expiry, budget, pauses and the end, and takes nothing. */
+  async channel(): Promise<WebSocket> {
+    const path = `/sessions/${this.node}/socket`;
+    return openSocket(this.#urlOf(path), await this.#source.token(), () => this.ticket(path));
+  }
+
+  /**
+   * A one-use ticket, for clients that can't send headers. Stock clients ask anew at each attempt:
+   * `new AgentClient({ …, protocols: async () => (await session.ticket("/agents/researcher/default")).protocols })`.
+   *
+   * @param connection of `legate.expiring`: then the ticket renews that open socket
+   */
+  async ticket(target: string | URL, connection?: string): Promise<Ticket> {
+    const { pathname } = this.#urlOf(target);
+    const answer = await this.fetch("/sessions/ticket", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ target: pathname, ...(connection === undefined ? {} : { connection }) }),
+    });
+    if (!answer.ok) throw await LegateError.fromResponse(answer);
+    const { ticket, protocols, expiresAt } = (await readObject(answer)) as unknown as Ticket & { expiresAt: number };
+    return { ticket, protocols, expiresAt: new Date(expiresAt) };
   }
 
   /**

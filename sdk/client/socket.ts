@@ -1,8 +1,10 @@
 /**
  * WebSockets that carry a Bearer token in a header, on each platform that can: Workers by an upgrading fetch, node, Bun
- * and Deno by the options of their WebSocket. Browsers can't, and a token never goes into a URL.
+ * and Deno by the options of their WebSocket. Browsers can't, and offer a one-use ticket as a subprotocol; nothing secret
+ * goes into a URL.
  */
 import { LegateError } from "./errors.ts";
+import type { Ticket } from "./renewal.ts";
 
 type HeaderSocket = new (url: string, options: { readonly headers: Record<string, string> }) => WebSocket;
 
@@ -13,16 +15,19 @@ interface Platform {
   readonly navigator?: { readonly userAgent?: string };
 }
 
-/** @returns an open socket */
-export function openSocket(url: URL, token: string): Promise<WebSocket> {
+/**
+ * @param buy a ticket, where no header can be sent
+ * @returns an open socket
+ */
+export async function openSocket(url: URL, token: string, buy: () => Promise<Ticket>): Promise<WebSocket> {
   const platform = globalThis as unknown as Platform;
   const headers = { authorization: `Bearer ${token}` };
   if (platform.navigator?.userAgent === "Cloudflare-Workers") return byFetch(url, headers);
-  if (platform.process?.versions?.["node"] === undefined && platform.Deno === undefined)
-    throw unsupported("A browser's WebSocket can't carry a token; one-use tickets for it come with a later version.");
   if (platform.WebSocket === undefined)
     throw unsupported("This node has no WebSocket; 22 or newer has. Or pass token() to the client of your choice.");
   url.protocol = url.protocol === "http:" ? "ws:" : "wss:";
+  if (platform.process?.versions?.["node"] === undefined && platform.Deno === undefined)
+    return opened(new WebSocket(url.href, [...(await buy()).protocols]));
   return opened(new (platform.WebSocket as HeaderSocket)(url.href, { headers }));
 }
 

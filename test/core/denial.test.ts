@@ -17,6 +17,8 @@ const SAMPLES: { readonly [R in Denial["reason"]]: Extract<Denial, { reason: R }
   delegation_not_redeemed: { reason: "delegation_not_redeemed", delegatedTo: PLANNER },
   ended: { reason: "ended", node, why: "terminated", at: 1 as EpochMs },
   user_disabled: { reason: "user_disabled" },
+  locked: { reason: "locked", what: "user", until: null },
+  ticket_invalid: { reason: "ticket_invalid" },
   sign_in_failed: { reason: "sign_in_failed" },
   client_invalid: { reason: "client_invalid", fault: INSIDE },
   grant_invalid: { reason: "grant_invalid", fault: INSIDE },

@@ -46,7 +46,7 @@ const auditQuery = z.strictObject({
   ...page,
 });
 
-const reason = z.string().check(
+export const reason = z.string().check(
   z.maxLength(REASON_LENGTH_MAX),
   z.refine((words) => words.trim() !== "" && !/\p{Cc}/u.test(words), "a reason in words, without control characters"),
 );

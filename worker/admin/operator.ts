@@ -6,9 +6,10 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { PersonView, StopReport } from "../../core/wire/answers.ts";
+import type { LockReport, PersonView, StopReport } from "../../core/wire/answers.ts";
 import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
 import { edgeOf } from "../env.ts";
+import type { LockInput } from "./locks.ts";
 import type { AuditInput, Inspection, OperatorActs, Page, SessionsInput, StopInput, TerminationInput } from "./acts.ts";
 
 export interface OperatorProps {
@@ -43,6 +44,17 @@ export class Operator extends WorkerEntrypoint<Env, OperatorProps> {
     return this.#act((acts) => acts.disableUser(order));
   }
 
+  /** Ends what a user, or an agent for anyone, runs, and lets nothing of it start until the lock ends. */
+  async lock(order: LockInput): Promise<Result<LockReport, Denial>> {
+    const operator = this.#name();
+    if (operator === null) return err({ reason: "operator_required" });
+    try {
+      return await (await import("./locks.ts")).lockBy(await edgeOf(this.env), operator, order);
+    } catch {
+      return err({ reason: "internal" });
+    }
+  }
+
   enableUser(order: StopInput): Promise<Result<PersonView, Denial>> {
     return this.#act((acts) => acts.enableUser(order));
   }
@@ -57,9 +69,14 @@ export class Operator extends WorkerEntrypoint<Env, OperatorProps> {
     }
   }
 
-  async #acts(): Promise<Result<OperatorActs, Denial>> {
+  #name(): string | null {
     const operator: unknown = (this.ctx.props as Partial<OperatorProps> | undefined)?.operator;
-    if (typeof operator !== "string" || !NAME_PATTERN.test(operator)) return err({ reason: "operator_required" });
+    return typeof operator === "string" && NAME_PATTERN.test(operator) ? operator : null;
+  }
+
+  async #acts(): Promise<Result<OperatorActs, Denial>> {
+    const operator = this.#name();
+    if (operator === null) return err({ reason: "operator_required" });
     const { OperatorActs } = await import("./acts.ts");
     return ok(new OperatorActs(await edgeOf(this.env), operator));
   }

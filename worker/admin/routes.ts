@@ -2,6 +2,7 @@
 import type { OperatorRoute } from "../call.ts";
 
 const admin = () => import("./admin.ts");
+const locks = () => import("./locks.ts");
 
 export const ADMIN: OperatorRoute[] = [
   {
@@ -18,6 +19,31 @@ export const ADMIN: OperatorRoute[] = [
     method: "DELETE",
     path: "/admin/agents/sessions/:id",
     handler: async (call, caller) => (await admin()).terminateSession(call, caller),
+  },
+  {
+    method: "GET",
+    path: "/admin/agents/sessions/:id/stop",
+    handler: async (call) => (await locks()).stopReport(call),
+  },
+  {
+    method: "POST",
+    path: "/admin/locks",
+    handler: async (call, caller) => (await locks()).lock(call, caller),
+  },
+  {
+    method: "GET",
+    path: "/admin/locks",
+    handler: async (call) => (await locks()).listLocks(call),
+  },
+  {
+    method: "GET",
+    path: "/admin/locks/:id",
+    handler: async (call) => (await locks()).readLock(call),
+  },
+  {
+    method: "DELETE",
+    path: "/admin/locks/:id",
+    handler: async (call, caller) => (await locks()).unlock(call, caller),
   },
   {
     method: "GET",
