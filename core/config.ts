@@ -72,6 +72,7 @@ export interface ScopeInput {
 
 /** A resource server that verifies its own tokens (`sdk/verify`), and the client that speaks for it. */
 export interface AudienceInput {
+  /** An https URI without a fragment (RFC 8707 §2), or a plain name like `billing`; what `aud` says, to the letter. */
   name: string;
   client: string;
 }
@@ -160,6 +161,9 @@ const BINDING_PATTERN = /^[A-Z][A-Z0-9_]*$/;
 const WORKER_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const CLIENT_PATTERN = /^(?:agt_[a-z2-7]{20}_[a-z2-7]{28}|~[a-z][a-z0-9-]{0,63})$/;
 
+const AUDIENCE_PATTERN =
+  /^(?:[a-z][a-z0-9.-]{0,127}|https:\/\/[a-z0-9.-]{1,253}(?::\d{1,5})?(?:[/?][\w\-.~!$&'()*+,;=:@%/?]{0,255})?)$/;
+
 /** `WEB_SEARCHER` ↔ `web-searcher`: one word, so that a reader of either finds the other. */
 function slugOfBinding(binding: string): string {
   return binding.toLowerCase().replaceAll("_", "-");
@@ -187,6 +191,8 @@ export function checkConfig(input: LegateConfigInput): Result<LegateConfig, read
   const audiences = new Map<string, { name: string; client: AgentId }>();
   for (const { name, client } of input.audiences ?? []) {
     if (audiences.has(name)) mistakes.push(`audiences: "${name}" stands twice.`);
+    if (!AUDIENCE_PATTERN.test(name))
+      mistakes.push(`audiences: "${name}" is neither an https URI nor a plain name (lower case, digits, . and -).`);
     if (!CLIENT_PATTERN.test(client) || client.startsWith("~"))
       mistakes.push(`audiences: "${name}" needs a registered client (agt_…), not "${client}".`);
     audiences.set(name, { name, client: client as AgentId });
@@ -364,6 +370,16 @@ function checkReferences(
  */
 export function missingBindings(config: LegateConfig, hasBinding: (name: string) => boolean): readonly AgentEntry[] {
   return [...config.agents.values()].filter((entry) => !hasBinding(entry.binding));
+}
+
+/**
+ * The audience, if any, that names the deployment itself or something in it. Its key is derived from its name and handed
+ * out (`npm run keys -- audience`): with the issuer's own, a resource server could forge every session.
+ */
+export function audienceWithin(config: LegateConfig, issuer: string): string | null {
+  const ours = issuer.toLowerCase();
+  const isOurs = (name: string) => name === ours || /^[/?]/.test(name.startsWith(ours) ? name.slice(ours.length) : "");
+  return [...config.audiences.keys()].find((name) => isOurs(name.toLowerCase())) ?? null;
 }
 
 /** Every scope that a person of that tier may use or hand on. */

@@ -5,7 +5,7 @@
  */
 import { createHmac, randomBytes } from "node:crypto";
 import { decodeBase64url } from "../core/base64url.ts";
-import type { AgentEntry, LegateConfig } from "../core/config.ts";
+import { audienceWithin, type AgentEntry, type LegateConfig } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
 import type { EpochMs, IdMac, RandomBytes, UserId } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
@@ -112,6 +112,11 @@ async function makeEdge(env: Env): Promise<Edge> {
   if (!/^https:\/\/[^/]+$|^http:\/\/(?:127\.0\.0\.1|localhost)(?::\d+)?$/.test(issuer)) {
     throw new Error("LEGATE_ISSUER must be this deployment's https origin, without a slash at the end.");
   }
+  const forgeable = audienceWithin(config, issuer);
+  if (forgeable !== null)
+    throw new Error(
+      `legate.config.ts names the audience ${forgeable}, which is this deployment: its key signs sessions.`,
+    );
   const roots = [requireSecret("LEGATE_SECRET", env.LEGATE_SECRET)];
   if (optional.LEGATE_SECRET_ALSO) roots.push(requireSecret("LEGATE_SECRET_ALSO", optional.LEGATE_SECRET_ALSO));
   const idKey = decodeBase64url(env.LEGATE_ID_KEY ?? "");

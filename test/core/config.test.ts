@@ -1,6 +1,7 @@
 // Every mistake in a configuration has its sentence, which names the place; and all are told at once.
 import { describe, expect, test } from "vitest";
 import {
+  audienceWithin,
   checkConfig,
   missingBindings,
   scopesOfTier,
@@ -82,6 +83,28 @@ const MISTAKES: readonly (readonly [what: string, input: LegateConfigInput, sent
     /"a" stands twice/,
   ],
   ["audience's client", config({ audiences: [{ name: "a", client: "~planner" }] }), /needs a registered client/],
+  ...[
+    "",
+    "Billing",
+    "-billing",
+    "1billing",
+    "billing api",
+    "a".repeat(129),
+    "http://api.example.com",
+    "https://",
+    "https://API.example.com",
+    "https://user@api.example.com",
+    "https://api.example.com/#top",
+    "https://api.example.com/a b",
+    `https://api.example.com/${"a".repeat(256)}`,
+  ].map(
+    (name) =>
+      [
+        `audience ${JSON.stringify(name.slice(0, 40))}`,
+        config({ audiences: [{ name, client: PLANNER }] }),
+        /is neither an https URI nor a plain name/,
+      ] as const,
+  ),
   ["day's cap", config({ limits: { userDayMicros: -1 } }), /userDayMicros must be a whole number/],
   ["session too short", config({ limits: { sessionSeconds: 59 } }), /sessionSeconds must lie between/],
   ["session too long", config({ limits: { sessionSeconds: 86_401 } }), /sessionSeconds must lie between/],
@@ -161,4 +184,27 @@ test("bindings that a Worker lacks are found", () => {
   expect(result.ok && missingBindings(result.value, (name) => name === "PLANNER").map(({ slug }) => slug)).toEqual([
     "catalog",
   ]);
+});
+
+const withAudience = (name: string) => {
+  const checked = checkConfig(config({ audiences: [{ name, client: PLANNER }] }));
+  if (!checked.ok) throw new Error(checked.denial.join("\n"));
+  return checked.value;
+};
+
+describe("an audience of the deployment itself", () => {
+  test.each([
+    "https://legate.example",
+    "https://legate.example/",
+    "https://legate.example/agents/planner",
+    "https://legate.example?a",
+  ])("%s is found", (name) => expect(audienceWithin(withAudience(name), "https://Legate.example")).toBe(name));
+
+  test.each([
+    "billing",
+    "legate.example",
+    "https://legate.example.com",
+    "https://legate.example:8443",
+    "https://api.example/https://legate.example",
+  ])("%s is another's", (name) => expect(audienceWithin(withAudience(name), "https://legate.example")).toBeNull());
 });
