@@ -1,12 +1,13 @@
 // Brings node_modules to what package-lock.json says, on the builtins of node 20 alone.
 import { spawn } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, hasBundledNode } from "./paths.mjs";
 import { Sentence, seconds, step } from "./term.mjs";
 
 const LOCK = join(ROOT, "package-lock.json");
-const INSTALLED = join(ROOT, "node_modules/.package-lock.json");
+const MODULES = join(ROOT, "node_modules");
+const INSTALLED = join(MODULES, ".package-lock.json");
 
 /** Refuses a node that can't run what follows: npm brings node 24 on Linux x64 only. */
 export function checkNode(version = process.versions.node, bundled = hasBundledNode) {
@@ -18,11 +19,18 @@ export function checkNode(version = process.versions.node, bundled = hasBundledN
   );
 }
 
+/** npm empties node_modules before it installs: through a link that would be another folder's, under whoever uses it. */
+export function checkNotLinked(modules = MODULES) {
+  if (!lstatSync(modules, { throwIfNoEntry: false })?.isSymbolicLink()) return;
+  throw new Sentence("node_modules is a symbolic link; remove it, and Legate will install packages of its own here.");
+}
+
 const isInstalled = () => existsSync(INSTALLED) && statSync(INSTALLED).mtimeMs >= statSync(LOCK).mtimeMs;
 
 /** Installs what is missing or older than the lock. Without a change it costs two stats. */
 export async function install() {
   checkNode();
+  checkNotLinked();
   if (isInstalled()) return;
   step("Installing packages (npm ci), about half a minute …");
   const began = Date.now();

@@ -1,7 +1,10 @@
 // What npm start decides before anything is installed.
-import { describe, expect, test } from "vitest";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { deriveIdentityKey } from "../../scripts/lib/dev-env.mjs";
-import { checkNode } from "../../scripts/lib/install.mjs";
+import { checkNode, checkNotLinked } from "../../scripts/lib/install.mjs";
 
 describe("the node that npm start accepts", () => {
   test.each([
@@ -17,6 +20,23 @@ describe("the node that npm start accepts", () => {
     if (sentence === undefined) expect(check).not.toThrow();
     else expect(check).toThrow(sentence);
   });
+});
+
+test("npm empties no folder through a link", () => {
+  const folder = mkdtempSync(join(tmpdir(), "legate-house-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const [real, linked, dangling] = ["real", "linked", "dangling"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  mkdirSync(real);
+  symlinkSync(real, linked);
+  symlinkSync(join(folder, "nowhere"), dangling);
+  expect(() => checkNotLinked(join(folder, "absent"))).not.toThrow();
+  expect(() => checkNotLinked(real)).not.toThrow();
+  expect(() => checkNotLinked(linked)).toThrow("node_modules is a symbolic link");
+  expect(() => checkNotLinked(dangling)).toThrow("node_modules is a symbolic link");
 });
 
 test("an identity key is of one secret and one Worker", () => {
