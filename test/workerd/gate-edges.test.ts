@@ -51,6 +51,8 @@ describe("an agent's answer", () => {
       "content-type": "text/html",
       "cross-origin-resource-policy": "same-origin",
       "legate-budget": answer.headers.get("legate-budget"),
+      ratelimit: '"burst";r=19;t=1',
+      "ratelimit-policy": '"burst";q=20;w=1',
       "referrer-policy": "no-referrer",
       "strict-transport-security": "max-age=63072000; includeSubDomains",
       vary: "Origin",
@@ -221,14 +223,16 @@ describe("discovery", () => {
 
   test("jwks.json holds public keys only", async () => {
     const { body } = await read("jwks.json");
-    expect(body).toEqual({ keys: [] });
+    const members = ["alg", "crv", "kid", "kty", "use", "x", "y"];
+    for (const key of (body as { keys: object[] }).keys)
+      expect(members).toEqual(expect.arrayContaining(Object.keys(key)));
     const { edgeOf } = await import("../../worker/env.ts");
     const pair = (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
       "sign",
     ])) as CryptoKeyPair;
     const secret = (await crypto.subtle.exportKey("jwk", pair.privateKey)) as JsonWebKey;
     const keys = JSON.stringify([{ ...secret, kid: "one", alg: "ES256" }]);
-    const withKeys = await edgeOf({ ...env, LEGATE_RECEIPT_KEYS: keys } as Env);
+    const withKeys = await edgeOf({ ...env, LEGATE_OIDC_KEYS: "", LEGATE_RECEIPT_KEYS: keys } as Env);
     const answer = await send(withKeys, "/.well-known/jwks.json");
     const { kty, crv, x, y } = secret;
     expect(await answer.json()).toEqual({ keys: [{ kty, crv, x, y, kid: "one", alg: "ES256" }] });

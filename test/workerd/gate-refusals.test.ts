@@ -307,7 +307,7 @@ describe("over: what a session that has ended is told", () => {
     const answer = await knock("upgrade", await open(), async (given) => {
       const { init, ...rest } = await row(given);
       const headers = new Headers(init?.headers);
-      headers.set("sec-websocket-protocol", "legate, ticket.x");
+      headers.set("sec-websocket-protocol", "legate, chat");
       return { ...rest, init: { headers } };
     });
     expect(answer.status).toBe(101);

@@ -88,7 +88,7 @@ describe("sockets", () => {
   test("the upgrade goes through; only `legate` is echoed; opening costs nothing", async () => {
     const { gate, last } = watched({ transport: "websocket", cost: { most: 100 } }, echo);
     const given = await open();
-    const offered = { ...UPGRADE, "sec-websocket-protocol": "legate, ticket.secret" };
+    const offered = { ...UPGRADE, "sec-websocket-protocol": "legate, chat" };
     const answer = await send(gate, "/agents/seen", bearer(given.token, offered));
     expect(answer.status).toBe(101);
     expect([...answer.headers]).toEqual([["sec-websocket-protocol", "legate"]]);
