@@ -275,7 +275,7 @@ export class Lines {
         .orderBy(sql`length(${t.nodes.path}) desc`)
         .limit(500)
         .all();
-      for (const node of stale) this.#fold(node);
+      for (const { path } of stale) this.#fold(path as NodePath);
       const next = db
         .select({ at: min(t.nodes.liveUntilSeconds) })
         .from(t.nodes)
@@ -286,9 +286,10 @@ export class Lines {
     });
   }
 
-  #fold(node: NodeRow): void {
+  #fold(path: NodePath): void {
     const { db } = this.#context;
-    const path = node.path as NodePath;
+    // Read now: a child that was folded a moment ago has added to it.
+    const node = db.select().from(t.nodes).where(eq(t.nodes.path, path)).get() as NodeRow;
     const isUsed =
       db.select({ n: count() }).from(t.nodes).where(below(t.nodes.path, path)).get()?.n !== 0 ||
       db.select({ n: count() }).from(t.stops).where(eq(t.stops.path, path)).get()?.n !== 0 ||
