@@ -96,7 +96,7 @@ async function watch(
   slice: HeldSlice,
 ): Promise<void> {
   await sleep(slice.grant.termMs);
-  leases.expire(token, slug, slice);
+  leases.expire(token, slug, slice, edge.now());
   await sleep(REPORT_DELAY_MS);
   if (leases.overdue(edge.now()).includes(token.subject)) await report(edge, token.subject);
 }

@@ -144,7 +144,8 @@ export class Leases {
   }
 
   /** A timer of its term has fired: whatever the clock says, it is over. */
-  expire(token: VerifiedToken, slug: Slug, slice: HeldSlice): void {
+  expire(token: VerifiedToken, slug: Slug, slice: HeldSlice, now: EpochMs): void {
+    this.#observe(now); // what is to be reported waits from now on, not from the last call that was seen
     slice.voidNow();
     const slot = this.#slots.get(keyOf(token, slug));
     if (slot !== undefined && slot.slices.includes(slice)) this.#close(slot, slice);
