@@ -22,6 +22,16 @@ interface Catalogue {
   readonly calledBy: readonly ActorLink[];
 }
 
+/** Another agent's no, as it was said. */
+class Refusal {
+  readonly status: number;
+  readonly body: unknown;
+  constructor(status: number, body: unknown) {
+    this.status = status;
+    this.body = body;
+  }
+}
+
 export class Researcher extends protect(Agent<AgentsEnv>) {
   override async onRequest(request: Request): Promise<Response> {
     const url = new URL(request.url);
@@ -30,6 +40,9 @@ export class Researcher extends protect(Agent<AgentsEnv>) {
     const question = readQuestion(url.searchParams.get("q"));
     if (question === null) return Response.json({ error: "Ask with ?q=<question>." }, { status: 400 });
     const answer = await this.#answer(question);
+    // What the catalogue refused is the caller's to know: a missing scope, a spent budget. Our own part costs nothing then.
+    if (answer instanceof Refusal)
+      return Response.json(answer.body, { status: answer.status, headers: { "legate-cost": "0" } });
     return Response.json(answer, { headers: { "legate-cost": String(COST_PER_LOOKUP) } });
   }
 
@@ -40,11 +53,13 @@ export class Researcher extends protect(Agent<AgentsEnv>) {
   override async onMessage(connection: Connection, message: WSMessage): Promise<void> {
     const question = readQuestion(fieldOf(message, "question"));
     const reply = question === null ? { error: 'Send {"question":"…"}.' } : await this.#answer(question);
-    connection.send(JSON.stringify(reply));
+    connection.send(JSON.stringify(reply instanceof Refusal ? reply.body : reply));
   }
 
-  async #answer(question: string): Promise<Answer> {
-    const { sources, calledBy } = await this.#catalogue();
+  async #answer(question: string): Promise<Answer | Refusal> {
+    const response = await this.legateFetch("/agents/catalog/default/sources");
+    if (!response.ok) return new Refusal(response.status, await response.json());
+    const { sources, calledBy } = await response.json<Catalogue>();
     const listed = new Set(sources.map(({ id }) => id));
     const library = new Library(SOURCES.filter(({ id }) => listed.has(id)));
     return {
@@ -52,12 +67,6 @@ export class Researcher extends protect(Agent<AgentsEnv>) {
       findings: library.lookup(question),
       chain: { researcher: this.caller.actors, catalog: calledBy },
     };
-  }
-
-  async #catalogue(): Promise<Catalogue> {
-    const response = await this.legateFetch("/agents/catalog/default/sources");
-    if (!response.ok) throw new Error(`the catalogue answered ${response.status}`);
-    return response.json<Catalogue>();
   }
 }
 
