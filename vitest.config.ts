@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 import { bundleAgents } from "./scripts/lib/agents-bundle.mjs";
-import { TEST_IDENTITY_KEY, TEST_SECRETS } from "./test/support/secrets.ts";
+import { TEST_IDENTITY_KEY, TEST_OIDC_KEYS, TEST_SECRETS } from "./test/support/secrets.ts";
 
 const MIGRATIONS = "drizzle/d1/migrations";
 
@@ -48,6 +48,7 @@ export default defineConfig({
             miniflare: {
               bindings: {
                 ...TEST_SECRETS,
+                LEGATE_OIDC_KEYS: TEST_OIDC_KEYS,
                 TEST_MIGRATIONS: existsSync(MIGRATIONS) ? await readD1Migrations(MIGRATIONS) : [],
               },
               workers: [await agentsWorker()],
@@ -64,6 +65,7 @@ export default defineConfig({
         },
       },
       node("conformance", ["test/conformance/**/*.test.ts"], 30_000),
+      node("ceph", ["test/ceph/**/*.test.ts"], 60_000),
       node("simulate", ["test/simulate/**/*.test.ts"], 600_000),
       node("browser", ["test/browser/**/*.test.ts"], 60_000),
     ],

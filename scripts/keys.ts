@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs, parseEnv } from "node:util";
 import { encodeBase64url } from "../core/base64url.ts";
 import { deriveBytes, keyIdOf, LABEL, parseSecret, type Secret } from "../core/token/mac.ts";
+import { newOidcKey, rotated } from "./lib/oidc-key.mjs";
 
 const HELP = `Usage: npm run keys -- <command> [--json]
 
@@ -16,6 +17,9 @@ const HELP = `Usage: npm run keys -- <command> [--json]
   identity <worker>  LEGATE_IDENTITY_KEY of an agents' Worker (a second line is its LEGATE_IDENTITY_KEY_ALSO)
   secret             a new LEGATE_SECRET
   id                 a new LEGATE_ID_KEY
+  oidc               new LEGATE_OIDC_KEYS, with one key
+  oidc <step>        the next LEGATE_OIDC_KEYS of a rotation, a deploy each: prepare (a new key, published only),
+                     activate (it signs), retire (the old one is gone)
 
 audience and identity read LEGATE_SECRET and LEGATE_SECRET_ALSO from the environment, or else from .legate/dev.env.
 `;
@@ -81,6 +85,20 @@ function fresh(): string[] {
   return parseSecret(text) === null ? fresh() : [text];
 }
 
+/** The present keys come from the environment, or from the development server's file. */
+function oidcKeys(step: string | undefined): string[] {
+  if (step === undefined) return [JSON.stringify([newOidcKey()])];
+  let next: object[] | null;
+  try {
+    const text = process.env["LEGATE_OIDC_KEYS"] ?? environment()["LEGATE_OIDC_KEYS"] ?? "[]";
+    next = rotated(JSON.parse(text) as Record<string, unknown>[], step);
+  } catch (error) {
+    throw error instanceof Mistake ? error : new Mistake("LEGATE_OIDC_KEYS is no JSON array.");
+  }
+  if (next === null) throw new Mistake("The steps are prepare, activate (after prepare) and retire.");
+  return [JSON.stringify(next)];
+}
+
 async function run(argv: readonly string[]): Promise<string> {
   const { values, positionals } = parseArgs({
     args: [...argv],
@@ -91,9 +109,9 @@ async function run(argv: readonly string[]): Promise<string> {
   if (values.help) return HELP;
   if (command === undefined) throw new Mistake(`Say what to print.\n\n${HELP}`);
   const takesName = command === "audience" || command === "identity";
-  if (!takesName && command !== "secret" && command !== "id")
+  if (!takesName && command !== "secret" && command !== "id" && command !== "oidc")
     throw new Mistake(`There is no command "${command}".\n\n${HELP}`);
-  if (takesName !== (name !== undefined) || more.length > 0) {
+  if ((command !== "oidc" && takesName !== (name !== undefined)) || more.length > 0) {
     throw new Mistake(takesName ? `${command} takes one name.` : `${command} takes no name.`);
   }
   const keys =
@@ -101,7 +119,9 @@ async function run(argv: readonly string[]): Promise<string> {
       ? await audienceKeys(name as string)
       : command === "identity"
         ? await identityKeys(name as string)
-        : fresh();
+        : command === "oidc"
+          ? oidcKeys(name)
+          : fresh();
   return values.json ? `${JSON.stringify({ command, name: name ?? null, keys })}\n` : `${keys.join("\n")}\n`;
 }
 

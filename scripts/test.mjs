@@ -13,6 +13,7 @@ const LAYERS = [
   { name: "core", needs: [] },
   { name: "workerd", needs: [] },
   { name: "conformance", needs: [] },
+  { name: "ceph", needs: ["ceph"] },
   { name: "simulate", needs: [] },
   { name: "browser", needs: ["chromium"] },
 ];

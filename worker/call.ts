@@ -51,7 +51,7 @@ export interface OperatorCaller {
 export type Handler<Caller> = (call: Call, caller: Caller) => Promise<Answer>;
 
 export interface Route<Caller> {
-  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  readonly method: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** `/sessions/:id`: exact segments; `:name` matches one segment. */
   readonly path: string;
   readonly handler: Handler<Caller>;

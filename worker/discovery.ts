@@ -60,7 +60,20 @@ function protectedResource({ edge: { issuer, config }, params }: Call): Answer {
   );
 }
 
-/** RFC 7517 §5. Session tokens are not in it: their keys are symmetric. */
+/** OpenID Connect Discovery §3, for clouds: what is signed is web-identity tokens, and nobody signs in here with OIDC. */
+function openidConfiguration({ edge: { issuer } }: Call): Answer {
+  const metadata = {
+    issuer,
+    jwks_uri: `${issuer}/.well-known/jwks.json`,
+    response_types_supported: ["id_token"],
+    subject_types_supported: ["public"],
+    id_token_signing_alg_values_supported: ["ES256"],
+    claims_supported: ["iss", "sub", "aud", "iat", "exp", "jti"],
+  };
+  return ok(json(metadata, 200, CACHED));
+}
+
+/** RFC 7517 §5, the key that signs first. Session tokens are not in it: their keys are symmetric. */
 function jwks({ edge: { publicJwks } }: Call): Answer {
   return ok(json({ keys: publicJwks }, 200, CACHED));
 }
@@ -75,5 +88,6 @@ export const DISCOVERY: readonly PublicRoute[] = [
   get("oauth-authorization-server", authorizationServer),
   get("oauth-protected-resource", protectedResource),
   get("oauth-protected-resource/agents/:slug", protectedResource),
+  get("openid-configuration", openidConfiguration),
   get("jwks.json", jwks),
 ];

@@ -70,7 +70,10 @@ interface OptionalEnv {
 
 /** Members that a public key has (RFC 7517 §4, RFC 7518 §6.2.1, RFC 8037 §2); what is not named here is not copied. */
 const PUBLIC_MEMBERS = ["kty", "crv", "x", "y", "kid", "alg", "use"] as const;
-export type PublicJwk = Readonly<Partial<Record<(typeof PUBLIC_MEMBERS)[number], string>>>;
+export type PublicJwk = Readonly<Partial<Record<(typeof PUBLIC_MEMBERS)[number], string>>> & {
+  /** RFC 7517 §4.7: a certificate of the key itself, for those who take no key without one (Ceph). */
+  readonly x5c?: readonly string[];
+};
 
 function publicJwksOf(name: string, text: string | undefined): readonly PublicJwk[] {
   if (!text) return [];
@@ -85,7 +88,12 @@ function publicJwksOf(name: string, text: string | undefined): readonly PublicJw
   return keys.map((key: unknown) => {
     if (typeof key !== "object" || key === null) throw mistake;
     const members = PUBLIC_MEMBERS.map((member) => [member, (key as Record<string, unknown>)[member]] as const);
-    return Object.fromEntries(members.filter(([, value]) => typeof value === "string"));
+    const { x5c } = key as { x5c?: unknown };
+    const isChain = Array.isArray(x5c) && x5c.every((certificate) => typeof certificate === "string");
+    return {
+      ...Object.fromEntries(members.filter(([, value]) => typeof value === "string")),
+      ...(isChain ? { x5c: x5c as readonly string[] } : {}),
+    };
   });
 }
 

@@ -6,12 +6,13 @@
 import type { Answer, Call, ClientRoute, OperatorRoute, PublicRoute, Route, SessionRoute } from "./call.ts";
 import { asClient, asOperator, asPublic, asSession } from "./callers.ts";
 import { ok } from "../core/result.ts";
+import { asFederated } from "./federation/bearer.ts";
 import { json } from "./respond.ts";
 
 /** The rows whose paths begin like that. */
 interface Family<Row> {
   readonly prefix: string;
-  readonly rows: () => Promise<readonly Row[]>;
+  readonly rows: (pathname: string) => Promise<readonly Row[]>;
 }
 
 const HEALTH: PublicRoute = {
@@ -37,6 +38,13 @@ const SESSION: readonly Family<SessionRoute>[] = [
   { prefix: "/sessions", rows: async () => (await import("./sessions/routes.ts")).SESSIONS },
 ];
 
+const FEDERATED: readonly Family<SessionRoute>[] = [
+  {
+    prefix: "/federation/",
+    rows: async (pathname) => (await import("./federation/routes.ts")).federationRows(pathname),
+  },
+];
+
 const OPERATOR: readonly Family<OperatorRoute>[] = [
   { prefix: "/admin/", rows: async () => (await import("./admin/routes.ts")).ADMIN },
 ];
@@ -56,7 +64,7 @@ async function waysOf<Row extends { readonly method: Way["method"]; readonly pat
   const found: Way[] = [];
   for (const { prefix, rows } of families) {
     if (!pathname.startsWith(prefix)) continue;
-    for (const row of await rows()) found.push({ method: row.method, path: row.path, go: (call) => wrap(call, row) });
+    for (const row of await rows(pathname)) found.push({ method: row.method, path: row.path, go: (call) => wrap(call, row) });
   }
   return found;
 }
@@ -67,6 +75,7 @@ export async function waysTo(pathname: string): Promise<readonly Way[]> {
     ...(await waysOf(PUBLIC, pathname, asPublic)),
     ...(await waysOf(CLIENT, pathname, asClient)),
     ...(await waysOf(SESSION, pathname, asSession)),
+    ...(await waysOf(FEDERATED, pathname, asFederated)),
     ...(await waysOf(OPERATOR, pathname, asOperator)),
   ];
 }

@@ -15,8 +15,10 @@ import { hmac, hmacMatches } from "../core/token/mac.ts";
 import { openIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AuthorityServiceRpc } from "../core/wire/agents.ts";
 import type { Settled } from "../core/wire/answers.ts";
+import type { CredentialServiceRpc, CredentialView } from "../core/wire/credentials.ts";
 import { delegable, mintDelegation } from "./delegation.ts";
 import { edgeOf, type Edge } from "./env.ts";
+import { verifyRemembered } from "./inbound.ts";
 import { objectName } from "./place.ts";
 import { denied } from "./respond.ts";
 import { serve } from "./serve.ts";
@@ -47,7 +49,10 @@ const CONNECTION_PATTERN = /^[A-Za-z0-9_-]{8,64}$/;
 
 type Answers = { readonly [M in keyof AuthorityServiceRpc]: Awaited<ReturnType<AuthorityServiceRpc[M]>> };
 
-export class Authority extends WorkerEntrypoint<Env, AuthorityProps> implements AuthorityServiceRpc {
+export class Authority
+  extends WorkerEntrypoint<Env, AuthorityProps>
+  implements AuthorityServiceRpc, CredentialServiceRpc
+{
   /** DESIGN.md's `connect`: that name is taken on every stub (`Fetcher.connect`). */
   register(question: Parameters<AuthorityServiceRpc["register"]>[0]): Promise<Answers["register"]> {
     return this.#guarded((edge, worker) => register(edge, worker, question));
@@ -82,7 +87,7 @@ export class Authority extends WorkerEntrypoint<Env, AuthorityProps> implements 
    */
   override async fetch(sent: Request): Promise<Response> {
     try {
-      if (!new URL(sent.url).pathname.startsWith("/agents/")) return denied({ reason: "not_found" }, NOWHERE);
+      if (!/^\/(?:agents|federation)\//.test(new URL(sent.url).pathname)) return denied({ reason: "not_found" }, NOWHERE);
       const headers = new Headers(sent.headers);
       for (const name of ["cf-connecting-ip", "cookie"]) headers.delete(name);
       return await serve(new Request(sent, { headers }), await edgeOf(this.env), this.ctx);
@@ -93,6 +98,18 @@ export class Authority extends WorkerEntrypoint<Env, AuthorityProps> implements 
 
   charge(question: Parameters<AuthorityServiceRpc["charge"]>[0]): Promise<Answers["charge"]> {
     return this.#guarded((edge, worker) => charge(edge, worker, question));
+  }
+
+  /** A credential of a cloud for the node of that token; the Worker that asks is the one that was given it. */
+  credentials({ alias, token, provider }: Parameters<CredentialServiceRpc["credentials"]>[0]) {
+    return this.#guarded<CredentialView>(async (edge) => {
+      if (typeof alias !== "string" || typeof token !== "string") return INVALID;
+      const verified = await verifyRemembered(token, edge.sessionKey, edge.now());
+      if (!verified.ok) return verified;
+      const { obtain } = await import("./federation/credentials.ts");
+      const obtained = await obtain(edge, verified.value, provider ?? "aws", alias);
+      return obtained.ok ? ok(obtained.value.view) : obtained;
+    });
   }
 
   async explain(code: string): Promise<string | null> {

@@ -34,3 +34,14 @@ export interface CredentialsRpc {
   credentials(question: CredentialQuestion): Promise<Result<CredentialView, Denial>>;
   openForeign(question: OpenForeign): Promise<Result<GrantView, Denial>>;
 }
+
+/** What an agents' Worker asks over its service binding, beside AuthorityServiceRpc, with the delegation it was given. */
+export interface CredentialServiceRpc {
+  credentials(question: {
+    alias: string;
+    /** A token, such as `Legate-Delegation`. */
+    token: string;
+    /** `aws` unless said. */
+    provider?: Provider;
+  }): Promise<Result<CredentialView, Denial>>;
+}

@@ -2,6 +2,7 @@
 import { hkdfSync, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { newOidcKey } from "./oidc-key.mjs";
 import { Sentence } from "./term.mjs";
 
 const random = (bytes) => randomBytes(bytes).toString("base64url");
@@ -19,6 +20,7 @@ function freshSecrets() {
     LEGATE_SECRET: secret,
     LEGATE_SECRET_ALSO: "",
     LEGATE_ID_KEY: random(32),
+    LEGATE_OIDC_KEYS: JSON.stringify([newOidcKey()]),
     LEGATE_BOOTSTRAP: `${Math.floor(Date.now() / 1000)}.${random(18)}`,
     LEGATE_IDENTITY_KEY: deriveIdentityKey(secret, "legate-agents"),
   };

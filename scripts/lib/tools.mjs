@@ -19,6 +19,11 @@ function which(...names) {
 
 /** @type {Record<string, {name: string, find: () => string | null, packages: string[]}>} */
 export const TOOLS = {
+  ceph: {
+    name: "Ceph's gateway",
+    find: () => which("radosgw") && which("ceph-mon") && which("ceph-osd") && which("ceph"),
+    packages: ["radosgw", "ceph-mon", "ceph-osd", "ceph-common"],
+  },
   chromium: { name: "Chromium", find: () => which("chromium", "chromium-browser"), packages: ["chromium"] },
 };
 

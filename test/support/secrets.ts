@@ -20,11 +20,13 @@ export function fixedOidcKey(name: string): Record<string, string> {
   return { kty: "EC", crv: "P-256", x, y, d: d.toString("base64url"), kid: name, alg: "ES256", use: "sig" };
 }
 
+/** LEGATE_OIDC_KEYS of the tests in workerd; deployments of other layers bring their own. */
+export const TEST_OIDC_KEYS = JSON.stringify([fixedOidcKey("oidc-1"), fixedOidcKey("oidc-2")]);
+
 export const TEST_SECRETS = {
   LEGATE_SECRET,
   LEGATE_ID_KEY: fixed("id"),
   LEGATE_SECRET_ALSO: "",
-  LEGATE_OIDC_KEYS: JSON.stringify([fixedOidcKey("oidc-1"), fixedOidcKey("oidc-2")]),
   // A code is good for a day from the second that it begins with.
   LEGATE_BOOTSTRAP: `${Math.floor(Date.now() / 1000)}.test-bootstrap-code-000001`,
 };

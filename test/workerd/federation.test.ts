@@ -324,12 +324,12 @@ describe("what is written down", () => {
       storage.sql.exec("select kind, body from audit where kind like 'credential.%' order by seq").toArray(),
     );
     expect(kinds.map(({ kind }) => kind)).toEqual(["credential.failed", "credential.exchanged", "credential.dropped"]);
-    expect(JSON.parse(String(kinds[0]?.["body"]))).toMatchObject({
+    expect(JSON.parse(kinds[0]?.["body"] as string)).toMatchObject({
       code: "Throttling",
       node: grant.path,
       role: "aws:kept",
     });
-    expect(JSON.parse(String(kinds[2]?.["body"]))).toMatchObject({ dropped: 1, served: 4 });
+    expect(JSON.parse(kinds[2]?.["body"] as string)).toMatchObject({ dropped: 1, served: 4 });
     expect(JSON.stringify(kinds)).not.toMatch(/planted|ASIADOUBLE/);
   });
 });

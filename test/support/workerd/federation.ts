@@ -10,7 +10,7 @@ import { StsDouble } from "../sts-double.ts";
 
 export const STS = "http://127.0.0.1:9/";
 
-const publicOf = ({ d: _, ...jwk }: Record<string, string>) => jwk;
+const publicOf = ({ kty, crv, x, y, kid, alg }: Record<string, string>) => ({ kty, crv, x, y, kid, alg });
 export const JWKS = {
   keys: [publicOf(fixedOidcKey("oidc-1")), publicOf(fixedOidcKey("oidc-2"))],
 } as unknown as JSONWebKeySet;
@@ -41,13 +41,13 @@ export function awsRole(alias: string, over: object = {}) {
   };
 }
 
-/** An STS double that answers whatever is posted to its address. */
-export function stsInPlace(): StsDouble {
+/** An STS double that answers whatever is posted to its address; other addresses are the test's, or the network's. */
+export function stsInPlace(elsewhere?: (request: Request) => Response): StsDouble {
   const sts = new StsDouble(async () => JWKS);
   const real = globalThis.fetch;
   vi.spyOn(globalThis, "fetch").mockImplementation(async (input, init) => {
     const request = new Request(input, init);
-    if (request.url !== STS) return real(input, init);
+    if (request.url !== STS) return elsewhere?.(request) ?? real(input, init);
     const { signal } = request;
     const late = new Promise<never>((_, reject) =>
       signal.addEventListener("abort", () => reject(signal.reason as Error)),
