@@ -1,5 +1,6 @@
 /** People, agents and tokens of a deployment of copies: made in the object, as the ways in make them, and minted with its key. */
 import { randomBytes, createHmac } from "node:crypto";
+import { SignJWT } from "jose";
 import { decodeBase64url } from "../../../core/base64url.ts";
 import type { Tier } from "../../../core/config.ts";
 import type { Denial } from "../../../core/denial.ts";
@@ -13,14 +14,14 @@ import { formatScope } from "../../../core/token/scope.ts";
 import type {
   AgentView,
   BudgetView,
-  By,
   GrantView,
   NodeView,
   PersonView,
   SessionDetail,
   StopReport,
-} from "../../../core/wire/rpc.ts";
-import { makeKey } from "../../../scripts/tour/keys.ts";
+} from "../../../core/wire/answers.ts";
+import type { By } from "../../../core/wire/questions.ts";
+import { makeKey, type KeyPair } from "../../../scripts/tour/keys.ts";
 import { TEST_SECRETS } from "../secrets.ts";
 import { ISSUER, type Copies } from "./workerd.ts";
 
@@ -67,8 +68,11 @@ export class Household {
   readonly id: UserId;
   readonly agent: AgentId;
 
-  private constructor(copies: Copies, id: UserId, agent: AgentId) {
+  readonly #key: KeyPair;
+
+  private constructor(copies: Copies, id: UserId, agent: AgentId, agentKey: KeyPair) {
     this.#copies = copies;
+    this.#key = agentKey;
     this.id = id;
     this.agent = agent;
   }
@@ -81,8 +85,8 @@ export class Household {
     const id = makeUserId(random, idMac);
     const person = { username: `u-${id.slice(4, 12)}`, tier, createdAt: Date.now() };
     done(await copies.rpc<Result<PersonView, Denial>>(id, "enrol", person));
-    const { publicJwk } = await makeKey("ES256");
-    const { kty, crv, x, y } = publicJwk;
+    const key = await makeKey("ES256");
+    const { kty, crv, x, y } = key.publicJwk;
     const view = done(
       await copies.rpc<Result<AgentView, Denial>>(id, "registerAgent", {
         name: "agent",
@@ -93,7 +97,7 @@ export class Household {
         idempotency: null,
       }),
     );
-    return new Household(copies, id, view.id);
+    return new Household(copies, id, view.id, key);
   }
 
   /** A session of the agent's. */
@@ -113,6 +117,28 @@ export class Household {
       }),
     );
     return { grant, token: await mint(grant) };
+  }
+
+  /** A grant of its own below that token's node, asked for at the token endpoint. */
+  async grantBelow(token: string): Promise<string> {
+    const { privateKey } = this.#key;
+    const now = Math.floor(Date.now() / 1000);
+    const assertion = await new SignJWT({ iss: this.agent, sub: this.agent, aud: ISSUER, iat: now, exp: now + 50 })
+      .setJti(randomBytes(12).toString("hex"))
+      .setProtectedHeader({ alg: "ES256" })
+      .sign(privateKey);
+    const body = new URLSearchParams({
+      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+      client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+      client_assertion: assertion,
+      subject_token: token,
+      subject_token_type: "urn:ietf:params:oauth:token-type:access_token",
+      scope: "work",
+    });
+    const answer = await fetch(`${this.#copies.url()}/oauth/token`, { method: "POST", body });
+    const told = (await answer.json()) as { access_token?: string };
+    if (told.access_token === undefined) throw new Error(`${answer.status} ${JSON.stringify(told)}`);
+    return told.access_token;
   }
 
   async end(path: NodePath, wait: boolean): Promise<StopReport> {

@@ -3,7 +3,7 @@
  * between would hide costs, and would not let a copy fail alone. Nothing outlives `end`, nor the process that started it.
  */
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,7 +36,19 @@ function binary(): string {
   );
 }
 
+let built: string | null = null;
+
+/** Once for each process: every deployment of it has the same code. */
 function bundle(folder: string): void {
+  if (built === null) {
+    built = mkdtempSync(join(tmpdir(), "legate-copies-bundle-"));
+    process.once("exit", () => rmSync(built ?? "", { recursive: true, force: true }));
+    build(built);
+  }
+  cpSync(built, folder, { recursive: true });
+}
+
+function build(folder: string): void {
   execFileSync(NODE, wrangler("deploy", "--dry-run", "--outdir", folder, "-c", SOURCE), {
     cwd: ROOT,
     env: quietEnv(folder),
@@ -115,6 +127,8 @@ export class Copies {
   readonly #exited: Promise<void>;
   /** Process of the workerd itself. */
   readonly pid: number;
+  /** Copies of the edge. */
+  readonly count: number;
 
   private constructor(child: ChildProcess, pid: number, ports: Ports, folder: string, exited: Promise<void>) {
     this.#child = child;
@@ -122,6 +136,7 @@ export class Copies {
     this.#ports = ports;
     this.#folder = folder;
     this.#exited = exited;
+    this.count = [...ports.keys()].filter((name) => name.startsWith("edge-")).length;
   }
 
   static async start({ copies = 1, leaseMs = 2_000, env = {}, inspector }: Options = {}): Promise<Copies> {
@@ -189,6 +204,11 @@ export class Copies {
     const answer = await fetch(url, { method: "POST", body: JSON.stringify(order) });
     if (!answer.ok) throw new Error(`${order.do}: ${answer.status} ${await answer.text()}`);
     return (await answer.json()) as T;
+  }
+
+  /** A copy ends without a last word: what it held is lost with it. */
+  async kill(copy: number): Promise<void> {
+    await this.order(copy, { do: "faults", faults: { isDead: true } });
   }
 
   /** Asks a user's object itself. */

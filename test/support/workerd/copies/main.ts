@@ -9,7 +9,7 @@ import edge, {
   SessionAuthority as RealSessionAuthority,
 } from "../../../../worker/index.ts";
 import type { ConnectionId, Micros } from "../../../../core/ids.ts";
-import type { AuthorityServiceRpc } from "../../../../core/wire/rpc.ts";
+import type { AuthorityServiceRpc } from "../../../../core/wire/agents.ts";
 import { lease } from "./config.ts";
 import { asked, faults, withFaults } from "./faults.ts";
 import { VirtualClock } from "./virtual.ts";
@@ -108,6 +108,8 @@ export class Control extends WorkerEntrypoint<CopiesEnv> {
       case "clock":
         clockOffsetMs = Number(order["offsetMs"]);
         Date.now = clockOffsetMs === 0 ? hostNow : () => hostNow() + clockOffsetMs;
+        return Date.now();
+      case "now":
         return Date.now();
       case "spaced":
         return this.#spaced(order as unknown as Spaced);
