@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { install } from "../scripts/lib/install.mjs";
-import { NODE, ROOT } from "../scripts/lib/paths.mjs";
+import { nodeBinary, ROOT } from "../scripts/lib/paths.mjs";
 import { Sentence, main, say } from "../scripts/lib/term.mjs";
 
 const benches = () =>
@@ -21,5 +21,5 @@ await main(async () => {
     throw new Sentence(`There is no bench "${name}". There are: ${benches().join(", ") || "none yet"}`);
   }
   await install();
-  return spawnSync(NODE, [file, ...args], { cwd: ROOT, stdio: "inherit" }).status ?? 1;
+  return spawnSync(nodeBinary(), [file, ...args], { cwd: ROOT, stdio: "inherit" }).status ?? 1;
 });

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { bundleAgents } from "./lib/agents-bundle.mjs";
-import { NODE, ROOT, quietEnv, wrangler } from "./lib/paths.mjs";
+import { nodeBinary, ROOT, quietEnv, wrangler } from "./lib/paths.mjs";
 import { Sentence, bold, dim, main, say } from "./lib/term.mjs";
 
 const LIMIT_KIB = 250;
@@ -32,7 +32,7 @@ function bundleEdge() {
   try {
     const meta = join(out, "meta.json");
     const options = ["--dry-run", "--minify", "--outdir", out, "--metafile", meta, "-c", "wrangler.jsonc"];
-    execFileSync(NODE, wrangler("deploy", ...options), {
+    execFileSync(nodeBinary(), wrangler("deploy", ...options), {
       cwd: ROOT,
       env: quietEnv(),
       stdio: ["ignore", "ignore", "inherit"],

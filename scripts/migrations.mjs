@@ -3,13 +3,17 @@
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 import { join } from "node:path";
-import { NODE, ROOT } from "./lib/paths.mjs";
+import { nodeBinary, ROOT } from "./lib/paths.mjs";
 import { Sentence, main, step } from "./lib/term.mjs";
 
 const KIT = join(ROOT, "node_modules/drizzle-kit/bin.cjs");
 
 function generate(config) {
-  const kit = spawnSync(NODE, [KIT, "generate", "--config", config], { cwd: ROOT, encoding: "utf8", stdio: "pipe" });
+  const kit = spawnSync(nodeBinary(), [KIT, "generate", "--config", config], {
+    cwd: ROOT,
+    encoding: "utf8",
+    stdio: "pipe",
+  });
   if (kit.status !== 0) throw new Sentence(`drizzle-kit failed on ${config}:\n${kit.stdout}${kit.stderr}`);
   const isCurrent = kit.stdout.includes("No schema changes");
   step(`${config}: ${isCurrent ? "no changes" : "wrote a migration"}`);

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { install } from "./lib/install.mjs";
 import { onOrphaned } from "./lib/parent.mjs";
-import { NODE, ROOT } from "./lib/paths.mjs";
+import { nodeBinary, ROOT } from "./lib/paths.mjs";
 import { startServer } from "./lib/serve.mjs";
 import { Sentence, bold, dim, green, main, say, seconds, step } from "./lib/term.mjs";
 
@@ -35,7 +35,7 @@ function walkTour(server, onSpawn) {
     step("No tour yet (scripts/tour.ts is missing).");
     return 0;
   }
-  const tour = spawn(NODE, [TOUR, server.url], {
+  const tour = spawn(nodeBinary(), [TOUR, server.url], {
     cwd: ROOT,
     env: { ...process.env, LEGATE_URL: server.url, LEGATE_BOOTSTRAP: server.secrets.LEGATE_BOOTSTRAP ?? "" },
     stdio: ["ignore", "inherit", "inherit"],

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { install } from "./lib/install.mjs";
-import { NODE, ROOT, quietEnv } from "./lib/paths.mjs";
+import { nodeBinary, ROOT, quietEnv } from "./lib/paths.mjs";
 import { bold, green, main, red, say, seconds, yellow } from "./lib/term.mjs";
 import { TOOLS, aptLine } from "./lib/tools.mjs";
 
@@ -43,7 +43,7 @@ async function runLayer(layer, args) {
   const report = join(scratch, "report.json");
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
   const vitest = spawn(
-    NODE,
+    nodeBinary(),
     [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", "--project", layer, ...reporters, ...args],
     {
       cwd: ROOT,

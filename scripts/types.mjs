@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { globSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CONFIGS, NODE, ROOT, quietEnv, wrangler } from "./lib/paths.mjs";
+import { CONFIGS, nodeBinary, ROOT, quietEnv, wrangler } from "./lib/paths.mjs";
 import { Sentence, green, main, red, say, seconds } from "./lib/term.mjs";
 
 const WORLDS = ["core", "worker", "sdk", "examples/agents", ".", "test/workerd", "bench/workerd"];
@@ -15,7 +15,11 @@ function generate(config, force) {
   const out = join(dirname(config), "worker-configuration.d.ts");
   if (!force && changed(out) > Math.max(changed(config), changed("package-lock.json"))) return;
   const options = ["-c", config, "--env-interface", ENV_NAMES[config], "--strict-vars=false"];
-  const made = spawnSync(NODE, wrangler("types", out, ...options), { cwd: ROOT, env: quietEnv(), encoding: "utf8" });
+  const made = spawnSync(nodeBinary(), wrangler("types", out, ...options), {
+    cwd: ROOT,
+    env: quietEnv(),
+    encoding: "utf8",
+  });
   if (made.status !== 0) throw new Sentence(`wrangler could not make ${out}:\n${made.stdout}${made.stderr}`);
   // What TextEncoder makes is never shared memory; the DOM's and node's types say so, workerd's do not yet (2026-10-01).
   const text = readFileSync(join(ROOT, out), "utf8");
@@ -35,7 +39,7 @@ await main(() => {
   let failed = 0;
   for (const world of WORLDS.filter(hasFiles)) {
     const began = Date.now();
-    const tsc = spawnSync(NODE, [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", world], {
+    const tsc = spawnSync(nodeBinary(), [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", world], {
       cwd: ROOT,
       stdio: "inherit",
     });

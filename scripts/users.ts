@@ -13,7 +13,7 @@ import { makeUserId } from "../core/ids.ts";
 import { isPasswordHash } from "../worker/auth/password.ts";
 import { isUsername } from "../worker/auth/username.ts";
 import { devEnv } from "./lib/dev-env.mjs";
-import { NODE, quietEnv, ROOT, wrangler } from "./lib/paths.mjs";
+import { nodeBinary, quietEnv, ROOT, wrangler } from "./lib/paths.mjs";
 import { dim, main, say, Sentence } from "./lib/term.mjs";
 
 const HELP = `People of a deployment.
@@ -105,7 +105,11 @@ function execute(sql: string, { isRemote, stateDir }: Target): Record<string, un
     // wrangler answers a file with a count and a command with rows.
     const what = sql.startsWith("select") ? ["--command", sql] : ["--file", file];
     const args = wrangler("d1", "execute", "DB", ...where, ...what, "--json", "--yes", "-c", "wrangler.jsonc");
-    const output = execFileSync(NODE, args, { cwd: ROOT, env: quietEnv(stateDir), stdio: ["ignore", "pipe", "pipe"] });
+    const output = execFileSync(nodeBinary(), args, {
+      cwd: ROOT,
+      env: quietEnv(stateDir),
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     const answers = JSON.parse(output.toString()) as { results?: Record<string, unknown>[] }[];
     return answers.at(-1)?.results ?? [];
   } catch (error) {

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { NODE, ROOT, quietEnv, wrangler } from "./paths.mjs";
+import { nodeBinary, ROOT, quietEnv, wrangler } from "./paths.mjs";
 
 const OUT = join(ROOT, ".legate/build/legate-agents");
 const SOURCES = ["core", "sdk", "examples/agents", "legate.config.ts", "package-lock.json"];
@@ -20,7 +20,7 @@ export async function bundleAgents() {
   const script = join(OUT, "index.js");
   if (newest(script) > Math.max(...SOURCES.map((source) => newest(join(ROOT, source))))) return script;
   const config = join(ROOT, "examples/agents/wrangler.jsonc");
-  execFileSync(NODE, wrangler("deploy", "--dry-run", "--outdir", OUT, "-c", config), {
+  execFileSync(nodeBinary(), wrangler("deploy", "--dry-run", "--outdir", OUT, "-c", config), {
     cwd: ROOT,
     env: quietEnv(),
     stdio: ["ignore", "ignore", "inherit"],

@@ -12,7 +12,8 @@ export const CONFIGS = ["wrangler.jsonc", "examples/agents/wrangler.jsonc"];
 /** npm brings node 24 on Linux x64, because the machine's own may be too old for wrangler; elsewhere the machine's own runs. */
 const bundledNode = join(BIN, "node");
 export const hasBundledNode = process.platform === "linux" && process.arch === "x64";
-export const NODE = hasBundledNode && existsSync(bundledNode) ? bundledNode : process.execPath;
+/** Asked anew each time: in a fresh clone it is not there yet when the first script starts. */
+export const nodeBinary = () => (hasBundledNode && existsSync(bundledNode) ? bundledNode : process.execPath);
 
 /** Arguments of node for a tool of ours: wrangler warns of node's experiments, which are not ours to mend. */
 export const wrangler = (...args) => ["--no-warnings", WRANGLER, ...args];

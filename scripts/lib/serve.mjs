@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { devEnv } from "./dev-env.mjs";
-import { CONFIGS, NODE, ROOT, quietEnv, wrangler } from "./paths.mjs";
+import { CONFIGS, nodeBinary, ROOT, quietEnv, wrangler } from "./paths.mjs";
 import { Sentence } from "./term.mjs";
 
 const HOST = "127.0.0.1";
@@ -42,7 +42,7 @@ async function migrate(stateDir, envFile) {
   if (names.length === 0 || (existsSync(note) && readFileSync(note, "utf8") === applied)) return;
   const args = ["d1", "migrations", "apply", "DB", "--local", "--persist-to", join(stateDir, "state")];
   try {
-    await run(NODE, wrangler(...args, "-c", "wrangler.jsonc", "--env-file", envFile), {
+    await run(nodeBinary(), wrangler(...args, "-c", "wrangler.jsonc", "--env-file", envFile), {
       cwd: ROOT,
       env: quietEnv(stateDir),
     });
@@ -95,15 +95,19 @@ export async function startServer({ port = 0, stateDir = join(ROOT, ".legate"), 
 
   const optional = OPTIONAL.filter((name) => secrets[name]).map((name) => [name, secrets[name]]);
   const vars = { ...Object.fromEntries(optional), LEGATE_ISSUER: url, ...env };
-  const supervisor = spawn(NODE, [SUPERVISOR, NODE, ...wranglerArgs({ port: free, stateDir: state, envFile, vars })], {
-    cwd: ROOT,
-    env: quietEnv(state),
-    stdio: ["pipe", "pipe", "pipe"],
-    // A process group of its own: Ctrl-C at the terminal reaches us alone, and one signal reaches all of the server.
-    detached: true,
-  });
+  const supervisor = spawn(
+    nodeBinary(),
+    [SUPERVISOR, nodeBinary(), ...wranglerArgs({ port: free, stateDir: state, envFile, vars })],
+    {
+      cwd: ROOT,
+      env: quietEnv(state),
+      stdio: ["pipe", "pipe", "pipe"],
+      // A process group of its own: Ctrl-C at the terminal reaches us alone, and one signal reaches all of the server.
+      detached: true,
+    },
+  );
   const { pid } = supervisor;
-  if (pid === undefined) throw new Sentence(`Could not start ${NODE}.`);
+  if (pid === undefined) throw new Sentence(`Could not start ${nodeBinary()}.`);
   const group = -pid;
   let tail = "";
   const hear = (chunk) => {

@@ -9,7 +9,7 @@ import { createLocalJWKSet, exportJWK, generateKeyPair, importJWK, jwtVerify, Si
 import * as oauth from "oauth4webapi";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { input } from "../../legate.config.ts";
-import { NODE, ROOT } from "../../scripts/lib/paths.mjs";
+import { nodeBinary, ROOT } from "../../scripts/lib/paths.mjs";
 import { createVerifier } from "../../sdk/verify.ts";
 import { assertionOf, provenForm } from "../support/conformance/assertions.ts";
 import { LEAKS, Member, send, type RegisteredAgent } from "../support/conformance/people.ts";
@@ -345,7 +345,7 @@ describe("a session token (RFC 9068)", () => {
     const keys = ["--import", join(ROOT, "test/support/conformance/config-hook.mjs"), "scripts/keys.ts", "audience"];
     const env = { ...process.env, ...variant.secrets, LEGATE_TEST_CONFIG: variant.configModule };
     const run = promisify(execFile);
-    const { stdout } = await run(NODE, [...keys, AUDIENCE], { cwd: ROOT, env });
+    const { stdout } = await run(nodeBinary(), [...keys, AUDIENCE], { cwd: ROOT, env });
     const [kid = "", key = ""] = stdout.trim().split(".");
     const rules = { issuer: variant.url, audience: AUDIENCE, typ: "at+jwt", algorithms: ["HS256"] };
     const { payload, protectedHeader } = await jwtVerify(token, Buffer.from(key, "base64url"), rules);
@@ -359,6 +359,6 @@ describe("a session token (RFC 9068)", () => {
     );
     expect(await introspect(b, token)).toMatchObject({ active: true, aud: AUDIENCE });
     expect(await introspect(a, token)).toEqual({ active: false });
-    await expect(run(NODE, [...keys, variant.url], { cwd: ROOT, env })).rejects.toThrow("is no audience");
+    await expect(run(nodeBinary(), [...keys, variant.url], { cwd: ROOT, env })).rejects.toThrow("is no audience");
   });
 });

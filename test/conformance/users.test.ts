@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { hash } from "bcryptjs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { NODE, ROOT } from "../../scripts/lib/paths.mjs";
+import { nodeBinary, ROOT } from "../../scripts/lib/paths.mjs";
 import { startServer } from "../../scripts/lib/serve.mjs";
 
 const PASSWORD = "a lantern over the harbour";
@@ -23,7 +23,7 @@ afterAll(async () => {
 const run = promisify(execFile);
 
 async function users(...args: string[]): Promise<string> {
-  const told = run(NODE, ["--no-warnings", "scripts/users.ts", ...args, "--state", stateDir], { cwd: ROOT });
+  const told = run(nodeBinary(), ["--no-warnings", "scripts/users.ts", ...args, "--state", stateDir], { cwd: ROOT });
   return told.then(
     ({ stdout }) => stdout,
     (error: { stdout: string; stderr: string }) => `failed: ${error.stdout}${error.stderr}`,

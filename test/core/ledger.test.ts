@@ -27,8 +27,6 @@ function levels(picture: string): Level[] {
       settled: micros(Number(settled)),
       held: micros(Number(held)),
       leased: micros(0),
-      reserved: micros(0),
-      slack: micros(0),
       lost: micros(0),
       reserved: micros(0),
       slack: micros(0),
