@@ -1,0 +1,89 @@
+// An unmodified AgentClient of agents/client on a protected agent: a ticket for each attempt, hibernation, renewal in
+// band, the end that it takes for an end, and the one after which it comes back. And a crash between mark and fan-out.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readControlFrame } from "../../sdk/client.ts";
+import { Deployment } from "../support/conformance/deployment.ts";
+import { Member } from "../support/conformance/people.ts";
+import { stockClient, until } from "../support/conformance/stop-scene.ts";
+
+const HIBERNATED_AFTER_MS = 12_500; // workerd puts an object to sleep after some ten seconds without work (measured)
+const QUESTION = JSON.stringify({ question: "What do corals need?" });
+
+let deployment: Deployment;
+let operator: Member;
+beforeAll(async () => {
+  deployment = await Deployment.start();
+  operator = await Member.signUp(deployment.url, deployment.secrets["LEGATE_BOOTSTRAP"]);
+});
+afterAll(() => deployment.end());
+
+async function session() {
+  const member = await Member.signUp(deployment.url);
+  return (await member.registerAgent()).open();
+}
+
+const stop = (id: string, wait = true) =>
+  operator.browser.done("DELETE", `/admin/agents/sessions/${id}${wait ? "" : "?wait=0"}`, { json: { reason: "test" } });
+/** Every process at once, and a new start on the same port, which its last owner may hold for a moment longer. */
+async function crash(): Promise<void> {
+  await deployment.kill9();
+  await until(async () => {
+    try {
+      await deployment.restart();
+      return true;
+    } catch (error) {
+      if (String(error).includes("in use")) return false;
+      throw error;
+    }
+  }, 30_000);
+}
+
+const reportOf = (id: string) => operator.browser.done("GET", `/admin/agents/sessions/${id}/stop`);
+
+describe("an unmodified AgentClient", () => {
+  test("connects with a ticket, sleeps with its object, and stops for good at 4403", { timeout: 60_000 }, async () => {
+    const opened = await session();
+    const seen = stockClient(deployment.url, opened, "researcher", "stock");
+    await until(() => seen.opens === 1);
+    seen.client.send(QUESTION);
+    await until(() => seen.messages.some((message) => message.includes("findings")));
+    await new Promise((wake) => setTimeout(wake, HIBERNATED_AFTER_MS));
+    seen.messages.length = 0;
+    seen.client.send(QUESTION);
+    await until(() => seen.messages.some((message) => message.includes("findings")));
+    await stop(opened.id);
+    await until(() => seen.closes.length > 0);
+    expect(seen.closes).toEqual([{ code: 4403, reason: `session_ended ${opened.id}` }]);
+    await new Promise((wake) => setTimeout(wake, 4_000)); // it would have come back by now
+    expect([seen.opens, seen.closes.length]).toEqual([1, 1]);
+    expect(seen.messages.map(readControlFrame).some((frame) => frame?.type === "legate.terminated")).toBe(true);
+  });
+
+  test("comes back with another ticket after a restart", { timeout: 60_000 }, async () => {
+    const opened = await session();
+    const seen = stockClient(deployment.url, opened, "researcher", "restart");
+    await until(() => seen.opens === 1);
+    await crash();
+    await until(() => seen.opens === 2, 30_000);
+    seen.client.send(QUESTION);
+    await until(() => seen.messages.some((message) => message.includes("findings")));
+    seen.client.close();
+  });
+});
+
+describe("kill -9 between the mark and the fan-out", () => {
+  test("leaves a stop that goes on by itself, and a row that says who ended it", { timeout: 60_000 }, async () => {
+    const opened = await session();
+    const socket = await opened.connect("/agents/researcher/crash");
+    await stop(opened.id, false);
+    await crash();
+    await until(async () => (await reportOf(opened.id))["state"] === "terminal", 30_000);
+    const answer = await opened.fetch("/agents/researcher/crash/lookup?q=coral");
+    expect(answer.status).toBe(401);
+    await until(async () => {
+      const found = await operator.browser.send("GET", `/admin/agents/sessions/${opened.id}`);
+      return (found.body["session"] as { endedBy?: string } | null)?.endedBy === operator.id;
+    }, 30_000);
+    socket.close();
+  });
+});
