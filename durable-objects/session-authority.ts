@@ -138,6 +138,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       await migrate(context.db, migrations);
       leases.wake();
       stopping.wake();
+      await alarms.wake();
     });
     this.#context = context;
     this.#people = people;
