@@ -1,6 +1,7 @@
 /**
  * The kinds of audit row and what each tells. One table: the object writes by it, the outbox and the console read by it.
- * Every member is JSON; no secret has a place here.
+ * Every member is JSON; no secret has a place here. The row's own columns (`user`, `seq`, `at`, `kind`, `session`) stand
+ * beside these in what is hashed, so no member has such a name.
  */
 import type { Level, Tier } from "../config.ts";
 import type { EndReason } from "../denial.ts";
@@ -39,7 +40,7 @@ export type AuditBody = {
   "agent.removed": AgentFacts & { readonly stopCount: number };
   "agent.stopped": Who & { readonly agent: string; readonly stopCount: number; readonly nodes: number };
   "session.opened": Who & {
-    readonly kind: "person" | "api" | "agent";
+    readonly sessionKind: "person" | "api" | "agent";
     readonly client: string | null;
     readonly scope: string[];
     readonly cap: number | null;
@@ -80,7 +81,7 @@ export type AuditBody = {
   /** One strict call, stream or socket. */
   "call.settled": InvocationFacts & {
     readonly id: string;
-    readonly kind: "http" | "stream" | "socket";
+    readonly callKind: "http" | "stream" | "socket";
     readonly level: Level;
   };
   "call.admitted": {

@@ -11,6 +11,8 @@ import type { Denial } from "../denial.ts";
 import type { EpochMs, Micros } from "../ids.ts";
 import { err, ok, type Result } from "../result.ts";
 
+const DAY_MS = 86_400_000;
+
 /** One cap above a call, with what its subtree has used. */
 export interface Level {
   /** A path, an agent's id, or the user's: shown in the denial, so that a caller knows which node binds. */
@@ -105,5 +107,10 @@ export function decideOutcome(
 
 /** UTC day number; the ledger only ever moves it forward. */
 export function dayOf(now: EpochMs): number {
-  return Math.floor(now / 86_400_000);
+  return Math.floor(now / DAY_MS);
+}
+
+/** The first millisecond of a UTC day. */
+export function startOf(day: number): EpochMs {
+  return (day * DAY_MS) as EpochMs;
 }

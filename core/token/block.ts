@@ -83,3 +83,9 @@ export function contentOf(block: Block): string {
     budget,
   ]);
 }
+
+/** @returns what a node's content leaves of the scope above it, or null where it says nothing of scope */
+export function scopeOfContent(content: string): readonly string[] | null {
+  const [, , scope] = JSON.parse(content) as readonly [unknown, unknown, readonly string[] | null];
+  return scope;
+}

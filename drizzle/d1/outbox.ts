@@ -89,19 +89,17 @@ const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
   "agent.registered": (db, { user, at }, body) => agentRow(db, user, at, "active", body),
   "agent.cap_changed": (db, { user, at }, body) => agentRow(db, user, at, "active", body),
   "agent.removed": (db, { user, at }, body) => agentRow(db, user, at, "deleted", body),
-  "session.opened": (db, { user, at, session }, { kind, client, expires, ip, userAgent }) => [
-    db
-      .insert(d1.agentSessions)
-      .values({
-        id: session,
-        userId: user,
-        clientId: client,
-        kind,
-        startedAt: at,
-        expiresAt: expires,
-        ipAddress: ip,
-        userAgent,
-      }),
+  "session.opened": (db, { user, at, session }, { sessionKind, client, expires, ip, userAgent }) => [
+    db.insert(d1.agentSessions).values({
+      id: session,
+      userId: user,
+      clientId: client,
+      kind: sessionKind,
+      startedAt: at,
+      expiresAt: expires,
+      ipAddress: ip,
+      userAgent,
+    }),
   ],
   "session.used": (db, { session }, { slug, instance }) => [
     db.update(d1.agentSessions).set({ agentSlug: slug, instanceId: instance }).where(eq(d1.agentSessions.id, session)),
@@ -114,7 +112,7 @@ const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
   ],
   "calls.counted": (db, { user, session }, body) =>
     invocation(db, user, session, `${body.node} ${body.slug} ${body.instance} ${body.minute}`, "minute", body),
-  "call.settled": (db, { user, session }, body) => invocation(db, user, session, body.id, body.kind, body),
+  "call.settled": (db, { user, session }, body) => invocation(db, user, session, body.id, body.callKind, body),
 };
 
 /**

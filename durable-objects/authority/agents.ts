@@ -170,15 +170,19 @@ export class Agents {
       .run();
   }
 
+  /** The highest stop count that this object was told; 0 where none. */
+  told(id: AgentId): number {
+    const told = this.#context.db
+      .select({ count: t.toldStops.stopCount })
+      .from(t.toldStops)
+      .where(eq(t.toldStops.agentId, id))
+      .get();
+    return told?.count ?? 0;
+  }
+
   /** Refuses a start at a lower stop count than this object was told. Call inside a decision. */
   requireFresh(id: AgentId, stopCount: number): Result<null, Denial> {
-    const told =
-      this.#context.db
-        .select({ count: t.toldStops.stopCount })
-        .from(t.toldStops)
-        .where(eq(t.toldStops.agentId, id))
-        .get()?.count ?? 0;
-    return stopCount < told ? refused("stopped") : ok(null);
+    return stopCount < this.told(id) ? refused("stopped") : ok(null);
   }
 
   async #push(key: string): Promise<void> {

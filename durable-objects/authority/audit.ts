@@ -31,7 +31,7 @@ export class Audit {
       .limit(1)
       .get();
     const seq = (last?.seq ?? 0) + 1;
-    const text = canonicalJson({ user: this.#context.user, seq, at, kind, session, ...body });
+    const text = canonicalJson({ ...body, user: this.#context.user, seq, at, kind, session });
     const hash = this.#context.sha256(`${last?.hash ?? this.#context.user}\n${text}`);
     db.insert(t.audit).values({ seq, at, kind, session, body: text, hash }).run();
     this.#alarms.schedule("deliver", "", (this.#context.now() + DELIVERY_DELAY_MS) as EpochMs);

@@ -3,7 +3,7 @@
  * nodes, open holds and folded totals, and moved only after the write that changes them has committed. The decision
  * itself is pure (core/budget/ledger.ts).
  */
-import { eq, isNotNull, isNull, ne, sql } from "drizzle-orm";
+import { and, eq, isNotNull, isNull, ne, sql } from "drizzle-orm";
 import { dayOf, type Level } from "../../core/budget/ledger.ts";
 import { isAtOrBelow, lineOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import * as t from "../../drizzle/authority/schema.ts";
@@ -229,7 +229,7 @@ export class BudgetBook {
     this.#today = { ...NOTHING };
     const latest = db
       .select({
-        day: sql<number>`max(coalesce((select max(day) from nodes), 0), coalesce((select max(day) from agents), 0), coalesce((select max(day) from "user"), 0), coalesce((select max(day) from holds), 0), coalesce((select max(day) from slices), 0))`,
+        day: sql<number>`max(coalesce((select max(day) from nodes), 0), coalesce((select max(day) from agents), 0), coalesce((select max(day) from "user"), 0), coalesce((select max(day) from holds), 0), coalesce((select max(day) from slices), 0), coalesce((select max(at) / 86400000 from charges), 0))`,
       })
       .from(sql`(select 1)`)
       .get();
@@ -258,19 +258,22 @@ export class BudgetBook {
       this.#add(place, { settled: node.settled });
       if (node.day === this.#day) this.#today.settled += node.settledDay;
     }
-    const enlarged = sql<number>`coalesce((select sum(${t.charges.enlarged}) from ${t.charges} where ${t.charges.holdId} = ${t.holds.id}), 0)`;
+    const { path, session, amount, day } = t.holds;
     const open = db
-      .select({
-        path: t.holds.path,
-        session: t.holds.session,
-        amount: sql<number>`${t.holds.amount} + ${enlarged}`,
-        day: t.holds.day,
-      })
+      .select({ path, session, amount, day })
       .from(t.holds)
       .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
       .where(isNull(t.outcomes.holdId))
       .all();
-    for (const hold of open) {
+    const enlarged = db
+      .select({ path, session, amount: t.charges.enlarged, day, at: t.charges.at })
+      .from(t.charges)
+      .innerJoin(t.holds, eq(t.holds.id, t.charges.holdId))
+      .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
+      .where(and(isNull(t.outcomes.holdId), ne(t.charges.enlarged, 0)))
+      .all()
+      .map((charge) => ({ ...charge, day: Math.max(charge.day, dayOf(charge.at as EpochMs)) }));
+    for (const hold of [...open, ...enlarged]) {
       this.#add(
         { path: hold.path as NodePath, agent: clients.get(hold.session) ?? null, day: hold.day },
         { held: hold.amount },

@@ -5,6 +5,7 @@
  * one invocation. Asking agents' objects is closing.ts's.
  */
 import { and, count, eq, isNotNull, isNull, lte, min, sql } from "drizzle-orm";
+import { tierReaches } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import {
   sessionOf,
@@ -171,6 +172,10 @@ export class Connections {
           exp: Math.floor(row.expiresAt / 1000) as EpochSeconds,
           now: Math.floor(now / 1000) as EpochSeconds,
         });
+      // The person's tier of this moment, not of when the socket opened: one that was lowered ends what it no longer reaches.
+      const { tier } = live.value.person;
+      const required = this.#context.config.agents.get(row.slug)?.requiredTier ?? "free";
+      if (!tierReaches(tier, required)) return err({ reason: "tier_too_low", required, tier });
       const remaining = this.#calls.spend(path, row.slug, cost, live.value, now);
       if (!remaining.ok) return remaining;
       db.update(t.connections)
@@ -180,7 +185,7 @@ export class Connections {
       const exp = Math.floor(row.expiresAt / 1000) as EpochSeconds;
       const chain = {
         subject: this.#context.user,
-        tier: row.tier,
+        tier,
         node: path,
         actors: row.actors,
         scope: row.scope,
@@ -276,13 +281,10 @@ export class Connections {
       .from(t.connections)
       .where(and(isSocket, isOpen))
       .get();
-    if (next?.warn != null && next.warn <= now) this.#alarms.schedule("tell", "", now);
-    const times = [
-      next?.end ?? null,
-      next?.warn == null || next.warn <= now ? null : next.warn,
-      quiet?.at == null ? null : quiet.at + idleMs,
-    ].filter((at) => at !== null);
-    return times.length === 0 ? null : Math.min(...times);
+    const warn = next?.warn ?? Infinity;
+    if (warn <= now) this.#alarms.schedule("tell", "", now);
+    const first = Math.min(next?.end ?? Infinity, warn <= now ? Infinity : warn, (quiet?.at ?? Infinity) + idleMs);
+    return first === Infinity ? null : first;
   }
 
   /** A connection that is closed, or was never there: its row goes. Call inside a decision. */
@@ -299,7 +301,7 @@ export class Connections {
     this.#audit.append(
       "call.settled",
       sessionOf(path as NodePath),
-      { ...facts, id, kind: "socket", level: "strict" },
+      { ...facts, id, callKind: "socket", level: "strict" },
       this.#context.now(),
     );
   }

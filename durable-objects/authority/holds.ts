@@ -3,7 +3,7 @@
  * edited; money moves by new rows. Strict calls, streams and sockets have one, and the work of resource servers.
  */
 import { and, eq, inArray, isNull, lte, min } from "drizzle-orm";
-import { decideHold, decideOutcome, leftOf, type HoldOutcome } from "../../core/budget/ledger.ts";
+import { dayOf, decideHold, decideOutcome, leftOf, startOf, type HoldOutcome } from "../../core/budget/ledger.ts";
 import type { Denial } from "../../core/denial.ts";
 import { makeOwnedId, type EpochMs, type HoldId, type Micros, type NodePath } from "../../core/ids.ts";
 import {
@@ -222,8 +222,10 @@ export class Holds {
       const room =
         enlarged === 0 ? ok(remaining) : decideHold(line.levels, enlarged, this.#charging.earliestEnd(now), now);
       if (!room.ok) return room;
-      db.insert(t.charges).values({ holdId: hold.id, id: chargeId, micros, enlarged, at: now }).run();
-      this.#context.afterCommit(() => this.#book.move({ ...line.place, day: hold.day }, { held: enlarged }));
+      // What enlarges a hold counts in the day in which it was granted, whenever its call began; no day is counted back.
+      const at = Math.max(now, startOf(line.place.day));
+      db.insert(t.charges).values({ holdId: hold.id, id: chargeId, micros, enlarged, at }).run();
+      this.#context.afterCommit(() => this.#book.move(line.place, { held: enlarged }));
       return ok({ charged: total as Micros, held: (before.amount + enlarged) as Micros, remaining: room.value });
     });
     if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refused(id, charged.denial.reason);
@@ -233,14 +235,29 @@ export class Holds {
   /** The hold's one ending, with everything that follows from it. Call inside a decision. */
   #post(hold: HoldRow, outcome: HoldOutcome, cost: Micros, failed: boolean, now: EpochMs): void {
     const path = hold.path as NodePath;
-    const { amount } = this.#chargesOf(hold);
+    const agent = this.#charging.agentOf(hold.session);
     this.#context.db.insert(t.outcomes).values({ holdId: hold.id, outcome, cost, at: now }).run();
-    this.#charging.addCost(path, cost, hold.day);
+    let left = cost as number;
+    for (const { day, amount } of this.#partsOf(hold)) {
+      const settled = Math.min(left, amount);
+      left -= settled;
+      this.#charging.addCost(path, settled, day);
+      this.#context.afterCommit(() => this.#book.move({ path, agent, day }, { held: -amount, settled }));
+    }
     if (outcome !== "voided") this.#count(hold, cost, failed, now);
     if (outcome === "expired")
       this.#audit.append("hold.expired", hold.session, { hold: hold.id, node: path, cost }, now);
-    const agent = this.#charging.agentOf(hold.session);
-    this.#context.afterCommit(() => this.#book.move({ path, agent, day: hold.day }, { held: -amount, settled: cost }));
+  }
+
+  /** What is set aside for a hold, by the day in which it was granted, the first one first. */
+  #partsOf(hold: HoldRow): { day: number; amount: number }[] {
+    const parts = new Map([[hold.day, hold.amount]]);
+    const charges = this.#context.db.select().from(t.charges).where(eq(t.charges.holdId, hold.id)).all();
+    for (const { at, enlarged } of charges) {
+      const day = Math.max(hold.day, dayOf(at as EpochMs));
+      if (enlarged > 0) parts.set(day, (parts.get(day) ?? 0) + enlarged);
+    }
+    return [...parts].map(([day, amount]) => ({ day, amount })).sort((a, b) => a.day - b.day);
   }
 
   /** One invocation: into its minute where calls are counted, else a row of its own. Sockets are told of at their close. */
@@ -252,7 +269,8 @@ export class Holds {
     const firstAt = hold.admittedAt as EpochMs;
     if (kind === "http" && level === "counted")
       return this.#tallies.add({ ...facts, path, session, firstAt, lastAt: now }, now);
-    this.#audit.append("call.settled", session, { ...facts, node: path, firstAt, lastAt: now, id, kind, level }, now);
+    const body = { ...facts, node: path, firstAt, lastAt: now, id, callKind: kind, level };
+    this.#audit.append("call.settled", session, body, now);
   }
 
   /** Charges in full what was never settled, and forgets outcomes that no retry can ask for. The alarm's work. */

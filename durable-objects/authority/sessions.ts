@@ -2,7 +2,7 @@
  * Opening sessions and grants, and renewing them. What may be given is decided here, from the rows of this moment: the
  * person's tier, the agent's registration, the line above, and the stop counts told.
  */
-import { and, count, gt, isNull } from "drizzle-orm";
+import { and, count, eq, gt, isNull, ne } from "drizzle-orm";
 import {
   childOf,
   depthOf,
@@ -82,11 +82,13 @@ export class Sessions {
   #open(question: OpenSession, person: PersonRow, now: EpochMs): Result<GrantView, Denial> {
     const seconds = Math.floor(now / 1000);
     const { db } = this.#context;
+    // Counted apart: an agent that opens all there are must not keep its person from signing in to stop it.
+    const kind = question.kind === "person" ? eq(t.sessions.kind, "person") : ne(t.sessions.kind, "person");
     const open =
       db
         .select({ n: count() })
         .from(t.sessions)
-        .where(and(isNull(t.sessions.endedAt), gt(t.sessions.expiresSeconds, seconds)))
+        .where(and(isNull(t.sessions.endedAt), gt(t.sessions.expiresSeconds, seconds), kind))
         .get()?.n ?? 0;
     if (open >= SESSIONS_USER_MAX) return err({ reason: "quota_reached", what: "sessions", limit: SESSIONS_USER_MAX });
     const rights = this.#rightsOf(question, person);
@@ -134,7 +136,7 @@ export class Sessions {
       id,
       {
         ...whoOf(question.by),
-        kind: question.kind,
+        sessionKind: question.kind,
         client: clientId,
         scope,
         cap,
@@ -191,7 +193,11 @@ export class Sessions {
           ? token.delegatedTo === client.id
           : token.delegatedTo === null && token.clientId === client.id && token.actors.at(-1)?.sub === client.id;
       if (!isTheirs) return err({ reason: "grant_invalid", fault: "not_yours" });
-      const scope = requireScope(question.scope, [...token.scope]);
+      const ofTier = scopesOfTier(this.#context.config, live.value.person.tier);
+      const scope = requireScope(
+        question.scope,
+        ofTier.filter((name) => token.scope.has(name)),
+      );
       if (!scope.ok) return scope;
       const agents = requireAgents(question.agents, token.agents);
       if (!agents.ok) return agents;
@@ -266,7 +272,10 @@ export class Sessions {
         { by: { kind: "agent", id: client.id }, node: grant.path },
         now,
       );
-      return ok(this.#view(grant, live.value.person, live.value.caps.get(token.grant) ?? null));
+      // A tier that was lowered since takes its scopes out of every window that opens after it.
+      const ofTier = scopesOfTier(this.#context.config, live.value.person.tier);
+      const scope = grant.scope.filter((name) => ofTier.includes(name));
+      return ok(this.#view({ ...grant, scope }, live.value.person, live.value.caps.get(token.grant) ?? null));
     });
   }
 

@@ -189,6 +189,8 @@ export class Stopping {
   async agentStopped(id: AgentId, stopCount: number, why: EndReason, by: By): Promise<Result<null, Denial>> {
     const ended = this.#stop(() => {
       const now = this.#context.now();
+      // Told before: what runs since was started at this count, by an agent that was let in again.
+      if (this.#agents.told(id) >= stopCount) return ok([]);
       this.#agents.tell(id, stopCount, now);
       return ok(this.#stopAgentHere(id, why, by, stopCount, now));
     });

@@ -1,8 +1,8 @@
 /** What a person or an operator is shown of sessions: read from the rows, nothing decided. */
-import { desc } from "drizzle-orm";
-import { eq } from "drizzle-orm";
+import { desc, eq, inArray } from "drizzle-orm";
 import type { Denial } from "../../core/denial.ts";
 import {
+  lineOf,
   sessionOf,
   type AgentId,
   type EpochMs,
@@ -12,6 +12,7 @@ import {
   type SessionId,
 } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
+import { scopeOfContent } from "../../core/token/block.ts";
 import type { BudgetView, NodeView, SessionDetail, SessionView } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { BudgetBook } from "./budget-book.ts";
@@ -65,7 +66,7 @@ export class Views {
     if (row === undefined || (nodes.length === 0 && path !== row.id)) return err({ reason: "not_found" });
     const stop = this.#stopping.stopOf(path);
     return ok({
-      ...this.#session(row),
+      ...this.#session(row, path),
       tree: nodes.map((node) => this.node(node)),
       stop: stop === undefined ? null : this.#stopping.report(stop, path),
     });
@@ -92,18 +93,32 @@ export class Views {
     return { cap, settled, held, remaining: cap === null ? null : (Math.max(0, cap - settled - held) as Micros) };
   }
 
-  #session(row: SessionRow): SessionView {
-    const path = row.id as NodePath;
+  /** What a chain may do at a node: its grant's scope, less what was taken away on the way down from it. */
+  #scopeOf(path: NodePath): readonly string[] {
+    let scope = this.#lines.grantOf(path)?.scope ?? [];
+    const narrowed = this.#context.db
+      .select({ content: t.nodes.content })
+      .from(t.nodes)
+      .where(inArray(t.nodes.path, lineOf(path)))
+      .all();
+    for (const { content } of narrowed) {
+      const kept = content === null ? null : scopeOfContent(content);
+      if (kept !== null) scope = scope.filter((name) => kept.includes(name));
+    }
+    return scope;
+  }
+
+  /** Nothing of what lies above `path` is told: whoever was handed less sees no more of the session than that. */
+  #session(row: SessionRow, path = row.id as NodePath): SessionView {
     const stop = row.endedAt === null ? undefined : this.#stopping.stopOf(path);
     const nodes = this.#lines.nodesAtOrBelow(path);
     const root = nodes.find((node) => node.path === path);
-    const grant = this.#lines.grantOf(path);
     return {
       id: row.id as SessionId,
       kind: row.kind,
       userId: this.#context.user,
       clientId: row.clientId as AgentId | null,
-      scope: grant?.scope ?? [],
+      scope: this.#scopeOf(path),
       openedAt: row.openedAt as EpochMs,
       expires: row.expiresSeconds as EpochSeconds,
       endedAt: row.endedAt as EpochMs | null,
