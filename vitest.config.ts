@@ -31,6 +31,9 @@ async function agentsWorker() {
 // wrangler's configuration names two secrets that it looks for in the environment, and warns.
 Object.assign(process.env, TEST_SECRETS);
 
+/** Nothing here is timed: a test that waits for what never comes ends, and a machine that is busy is only slow. */
+const PATIENCE_MS = 120_000;
+
 /** A layer of black-box tests in node: one server at a time on two cores, so one file at a time. */
 const node = (name: string, include: string[], testTimeout: number) => ({
   test: { name, include, testTimeout, hookTimeout: 120_000, environment: "node" as const, maxWorkers: 1 },
@@ -40,7 +43,14 @@ export default defineConfig({
   test: {
     passWithNoTests: true,
     projects: [
-      { test: { name: "core", include: ["test/core/**/*.test.ts", "test/tidy.test.ts"], environment: "node" } },
+      {
+        test: {
+          name: "core",
+          include: ["test/core/**/*.test.ts", "test/tidy.test.ts"],
+          environment: "node",
+          testTimeout: PATIENCE_MS,
+        },
+      },
       {
         plugins: [
           cloudflareTest(async () => ({
@@ -57,6 +67,8 @@ export default defineConfig({
         ],
         test: {
           name: "workerd",
+          testTimeout: PATIENCE_MS,
+          hookTimeout: PATIENCE_MS,
           include: ["test/workerd/**/*.test.ts"],
           setupFiles: ["test/support/workerd/setup.ts"],
           // Isolated, each file loads the whole Worker again (a second or two each). Not isolated, files share storage:
@@ -64,10 +76,10 @@ export default defineConfig({
           isolate: false,
         },
       },
-      node("conformance", ["test/conformance/**/*.test.ts"], 30_000),
+      node("conformance", ["test/conformance/**/*.test.ts"], PATIENCE_MS),
       node("ceph", ["test/ceph/**/*.test.ts"], 60_000),
       node("simulate", ["test/simulate/**/*.test.ts"], 600_000),
-      node("browser", ["test/browser/**/*.test.ts"], 60_000),
+      node("browser", ["test/browser/**/*.test.ts"], PATIENCE_MS),
     ],
   },
 });
