@@ -75,11 +75,11 @@ async function round(agent: RegisteredAgent) {
   const grandchild = await child.spawn("skimmer");
   const line = [root, child, grandchild];
   let stoppedAt = Infinity;
-  let isOver = false;
+  const state = { isOver: false };
   const seen = { admitted: 0, served: 0, calls: 0, messages: 0 };
   const callers = Array.from({ length: 8 }, async (_, i) => {
     const token = await (line[i % line.length] as AgentSession).token();
-    while (!isOver) {
+    while (!state.isOver) {
       const sentAt = performance.now();
       const isAdmitted = await call(token);
       if (isAdmitted) seen.calls++;
@@ -91,12 +91,12 @@ async function round(agent: RegisteredAgent) {
   const chat = sockets.map(async (ws, i) => {
     let askedAt = 0;
     ws.on("message", (data) => {
-      if (!String(data).includes("findings")) return;
+      if (!(data as Buffer).toString().includes("findings")) return;
       seen.messages++;
       if (askedAt > stoppedAt) seen.served++;
     });
     await sleep(i * 10);
-    while (!isOver && ws.readyState === WebSocket.OPEN) {
+    while (!state.isOver && ws.readyState === WebSocket.OPEN) {
       askedAt = performance.now();
       ws.send(QUESTION);
       await sleep(250);
@@ -108,7 +108,7 @@ async function round(agent: RegisteredAgent) {
   await sleep(1_000);
   const open = sockets.filter((ws) => ws.readyState === WebSocket.OPEN).length;
   await sleep(300);
-  isOver = true;
+  state.isOver = true;
   await Promise.all([...callers, ...chat]);
   for (const ws of sockets) ws.terminate();
   return { ...seen, open, fenceMs: fence.at - endedAt };

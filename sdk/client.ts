@@ -16,8 +16,9 @@ import { NarrowedSource, random, readFacts, RootSource, type TokenSource } from 
 
 export { LegateError } from "./client/errors.ts";
 export type { ClientKey } from "./client/credentials.ts";
-export { onControlFrame, readControlFrame, shouldReconnectOnClose } from "./client/renewal.ts";
-export type { ControlFrame, Ticket } from "./client/renewal.ts";
+export { onControlFrame, shouldReconnectOnClose } from "./client/renewal.ts";
+export type { Ticket } from "./client/renewal.ts";
+export { readControlFrame, type ControlFrame } from "../core/wire/frames.ts";
 
 export interface Identification {
   /** The deployment's origin. */

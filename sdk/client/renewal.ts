@@ -4,9 +4,6 @@
  */
 import { readControlFrame, type ControlFrame } from "../../core/wire/frames.ts";
 
-export type { ControlFrame } from "../../core/wire/frames.ts";
-export { readControlFrame } from "../../core/wire/frames.ts";
-
 /** A ticket for one socket: half a minute, one use. */
 export interface Ticket {
   readonly ticket: string;

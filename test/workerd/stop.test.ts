@@ -3,12 +3,12 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
-import type { AgentId, EpochMs, NodePath, UserId } from "../../core/ids.ts";
+import type { EpochMs, NodePath, UserId } from "../../core/ids.ts";
 import type { LockReport, StopReport } from "../../core/wire/answers.ts";
 import { Context } from "../../durable-objects/authority/context.ts";
 import { authenticate, newAgent, newPerson, open as openGrant, tokenOf } from "../support/workerd/authority.ts";
 import { edge, open, send, type Opened } from "../support/workerd/gate.ts";
-import { Client, connect, knock, query, RESEARCHER, runDue, until } from "../support/workerd/sockets.ts";
+import { connect, knock, query, RESEARCHER, runDue, until, type Client } from "../support/workerd/sockets.ts";
 
 const operator = { kind: "operator" as const, id: "usr_operator", reason: "a test" };
 
@@ -229,7 +229,7 @@ describe("a lock", () => {
           const told = await authenticate(owner, agent, await agent.assertion(), user.id);
           if (!told.ok) throw new Error(told.denial.reason);
           const { stopCount } = told.value;
-          const token = await tokenOf(root, { for: agent.id as AgentId });
+          const token = await tokenOf(root, { for: agent.id });
           const grant = await user.authority.delegate({
             token,
             client: { id: agent.id, stopCount },

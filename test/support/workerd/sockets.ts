@@ -29,7 +29,7 @@ export class Client {
   async next(type?: string): Promise<Record<string, unknown>> {
     return until(() => {
       const at = this.frames.findIndex((frame) => type === undefined || frame.includes(`"${type}"`));
-      return at === -1 ? null : (JSON.parse(this.frames.splice(at, 1)[0] as string) as Record<string, unknown>);
+      return at === -1 ? null : (JSON.parse(this.frames.splice(at, 1)[0] ?? "") as Record<string, unknown>);
     });
   }
 
