@@ -2,7 +2,7 @@
 // titles, tables, codes, and every member of legate.config.ts. A document that drifts from the code fails here.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
-import { basename, dirname, join, normalize } from "node:path";
+import { dirname, join, normalize } from "node:path";
 import { parseSync } from "rolldown/utils";
 import { describe, expect, test } from "vitest";
 import { explainCode } from "../../core/explain.ts";
@@ -13,7 +13,6 @@ const files = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--
   .toString()
   .split("\0")
   .filter((path) => path !== "" && existsSync(join(ROOT, path)));
-const names = new Set(files.map((path) => basename(path)));
 const documents = files.filter((path) => path.endsWith(".md"));
 
 /** GitHub's anchor of a heading. */
@@ -37,11 +36,11 @@ function brokenLinks(path: string): string[] {
     });
 }
 
-/** `worker/gate.ts` must be there; `gate.ts` alone must be the name of some file. */
+/** `worker/gate.ts` must be there; `authority/leases.ts` and `gate.ts` alone must end some file's path. */
 function missingFiles(path: string): string[] {
   return [...read(path).matchAll(/`([\w@./-]+\.(?:ts|mjs|jsonc))`/g)]
     .map(([, file]) => file ?? "")
-    .filter((file) => (file.includes("/") ? !files.includes(file) : !names.has(file)));
+    .filter((file) => !files.some((known) => known === file || known.endsWith(`/${file}`)));
 }
 
 /** `test/x.test.ts`: "a title", "another": each must be a title in that file. */
@@ -149,4 +148,11 @@ test("docs/operations.md explains every code", () => {
   const codes = [...read("core/explain.ts").matchAll(/^ {2}([a-z_]+):/gm)].map(([, code]) => code ?? "");
   expect(codes.filter((code) => explainCode(code) === null)).toEqual([]);
   expect(codes.filter((code) => !read("docs/operations.md").includes(`\`${code}\``))).toEqual([]);
+});
+
+test("docs/decisions/README.md lists every decision", () => {
+  const decisions = documents
+    .filter((path) => /^docs\/decisions\/\d{3}-/.test(path))
+    .map((path) => path.split("/").at(-1) ?? "");
+  expect(decisions.filter((name) => !read("docs/decisions/README.md").includes(`](${name})`))).toEqual([]);
 });
