@@ -3,7 +3,7 @@
  * purpose, and ports to what lies outside. Kept per isolate as a value; two first requests may both make it, for a
  * promise that another request began may never settle (workerd, connection reset).
  */
-import { createHmac, randomBytes } from "node:crypto";
+import { createHmac } from "node:crypto";
 import { decodeBase64url } from "../core/base64url.ts";
 import { audienceWithin, type AgentEntry, type LegateConfig } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
@@ -139,7 +139,7 @@ async function makeEdge(env: Env): Promise<Edge> {
     config,
     db: env.DB,
     idMac: (text) => createHmac("sha256", idKey).update(text).digest(),
-    random: (length) => randomBytes(length),
+    random: (length) => crypto.getRandomValues(new Uint8Array(length)),
     sessionKey: await sessionTokenKey(secrets, issuer),
     cookieKey: await cookieTokenKey(secrets, issuer),
     secrets,

@@ -14,7 +14,7 @@ import { err, ok, type Result } from "../core/result.ts";
 import { clearAccess } from "../core/token/clear.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import { CLOSE, closeCodeOf, closeReason, type CloseCode } from "../core/wire/frames.ts";
-import { isInternalHeader, PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
+import { PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { Answer, Call } from "./call.ts";
@@ -178,7 +178,9 @@ function answered(answer: Response, { call, target, isUpgrade, open }: Forwardab
   const cost = costOf(answer, open);
   const { slug } = target.entry;
   const place = { slug, prefix: `/agents/${slug}/`, url: call.url };
-  if (failed || answer.body === null || answer.headers.has("content-length")) {
+  // What a slice admitted costs what its headers say, and has no row: there is no reason to watch its body go by.
+  const isToldAtOnce = open.admitted.source.kind === "slice";
+  if (failed || answer.body === null || isToldAtOnce || answer.headers.has("content-length")) {
     if (failed) call.ctx.waitUntil(answer.body?.cancel().catch(() => undefined) ?? Promise.resolve());
     settle(open, cost, failed);
     return cleanAnswer(answer, answer.body, open.admitted, place);
@@ -207,7 +209,6 @@ async function requestFor(admitted: Forwardable, body: ReadableStream | null): P
   const { edge, request, url } = call;
   const headers = new Headers(request.headers);
   for (const name of PROOF_HEADERS) headers.delete(name);
-  for (const name of [...headers.keys()].filter(isInternalHeader)) headers.delete(name);
   const sent = headers.get("traceparent");
   const traceparent = traceparentOf(sent, () => edge.random(24));
   if (sent !== traceparent) headers.delete("tracestate"); // it belongs to the trace that was not taken over
@@ -221,7 +222,7 @@ async function requestFor(admitted: Forwardable, body: ReadableStream | null): P
     target.entry.calls.length === 0 ? null : await mintDelegation(edge, target.entry, chain, edge.now());
   if (delegation !== null) headers.set(DELEGATION_HEADER, delegation);
   const signal = isUpgrade ? {} : { signal: request.signal };
-  return new Request(url, { method: request.method, headers, body, redirect: "manual", ...signal });
+  return new Request(url.href, { method: request.method, headers, body, redirect: "manual", ...signal });
 }
 
 function identityOf({ call, target, token, question, open }: Forwardable, traceparent: string): Identity {

@@ -28,7 +28,8 @@ export function strip(request: Request): { readonly request: Request; readonly u
     url.searchParams.delete(name);
     changed = true;
   }
-  const internal = [...request.headers.keys()].filter(isInternalHeader);
+  const internal: string[] = [];
+  for (const name of request.headers.keys()) if (isInternalHeader(name)) internal.push(name);
   if (internal.length === 0 && !changed) return { request, url };
   const headers = new Headers(request.headers);
   for (const name of internal) headers.delete(name);
