@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NODE, ROOT, quietEnv, wrangler } from "../../../scripts/lib/paths.mjs";
+import { nodeBinary, ROOT, quietEnv, wrangler } from "../../../scripts/lib/paths.mjs";
 import { TEST_IDENTITY_KEY, TEST_SECRETS } from "../secrets.ts";
 
 export const ISSUER = "http://127.0.0.1:8787";
@@ -49,7 +49,7 @@ function bundle(folder: string): void {
 }
 
 function build(folder: string): void {
-  execFileSync(NODE, wrangler("deploy", "--dry-run", "--outdir", folder, "-c", SOURCE), {
+  execFileSync(nodeBinary(), wrangler("deploy", "--dry-run", "--outdir", folder, "-c", SOURCE), {
     cwd: ROOT,
     env: quietEnv(folder),
     stdio: ["ignore", "ignore", "pipe"],
@@ -147,7 +147,7 @@ export class Copies {
     const serve = [binary(), "serve", "config.capnp", "--experimental", "--control-fd=1"];
     if (inspector !== undefined) serve.push(`--inspector-addr=${HOST}:${inspector}`);
     // Started by a shell that tells its process: it becomes the workerd.
-    const child = spawn(NODE, [SUPERVISOR, "/bin/sh", "-c", 'echo "$$"; exec "$@"', "sh", ...serve], {
+    const child = spawn(nodeBinary(), [SUPERVISOR, "/bin/sh", "-c", 'echo "$$"; exec "$@"', "sh", ...serve], {
       cwd: folder,
       env: { ...quietEnv(folder), ...env },
       stdio: ["pipe", "pipe", "pipe"],
