@@ -5,7 +5,7 @@
  */
 import { HeldSlice, type Demand, type SliceGrant, type SliceReport } from "../core/budget/lease.ts";
 import type { Denial } from "../core/denial.ts";
-import { lineOf, type CallId, type EpochMs, type Micros, type NodePath, type Slug, type UserId } from "../core/ids.ts";
+import { lineOf, type CallId, type EpochMs, type Micros, type Slug, type UserId } from "../core/ids.ts";
 import {
   LEASED_NODES_MAX,
   LEASED_REFUSALS_MAX,
@@ -62,7 +62,8 @@ export class Leases {
   readonly #slots = new Map<string, Slot>();
   readonly #refusals = new Map<string, Refusal>();
   readonly #pending = new Map<UserId, Pending[]>();
-  readonly #refused = new Map<NodePath, { second: number; count: number }>();
+  /** Refusals of the current second, by what `refusedNodesOf` names. */
+  readonly #refused = new Map<string, { second: number; count: number }>();
   #clock = 0 as EpochMs;
   #nextSweep = 0;
 
@@ -157,10 +158,9 @@ export class Leases {
     for (const path of lineOf(token.node)) {
       const ended = this.#refusals.get(path);
       if (ended !== undefined && ended.until > now) return ended.denial;
-      const refused = this.#refused.get(path);
-      if (refused?.second === second && refused.count >= REFUSALS_SECOND_MAX)
-        return { reason: "rate_limited", retryAfterMs: 1_000 - (now % 1_000) };
     }
+    if (refusedNodesOf(token).some(({ name, most }) => this.#isRefusedTooOften(name, most, second)))
+      return { reason: "rate_limited", retryAfterMs: 1_000 - (now % 1_000) };
     const own = this.#refusals.get(keyOf(token, slug)) ?? this.#refusals.get(token.subject);
     if (own === undefined || own.until <= now || cost < own.cost) return null;
     const { denial } = own;
@@ -169,27 +169,30 @@ export class Leases {
 
   /** Remembers what the object refused, for as long as it must be so. */
   noteRefusal(token: VerifiedToken, slug: Slug, cost: Micros, denial: Denial, now: EpochMs): void {
+    if (denial.reason === "authority_unavailable" || denial.reason === "internal") return; // says nothing of the caller
+    for (const { name } of refusedNodesOf(token)) this.#countRefusal(name, now);
     const lasting = lastingOf(denial, token, now);
     if (lasting === null) return;
     const key = denial.reason === "ended" ? denial.node : isOfUser(denial) ? token.subject : keyOf(token, slug);
     this.#refusals.delete(key);
     this.#refusals.set(key, { denial, until: lasting, cost: isOfUser(denial) ? (0 as Micros) : cost });
     if (this.#refusals.size > LEASED_REFUSALS_MAX) this.#refusals.delete(this.#refusals.keys().next().value as string);
-    this.#countRefusal(
-      "node" in denial && (denial.node as string).startsWith("ses_") ? (denial.node as NodePath) : token.grant,
-      now,
-    );
   }
 
-  #countRefusal(node: NodePath, now: EpochMs): void {
+  #countRefusal(name: string, now: EpochMs): void {
     const second = Math.floor(now / 1000);
-    const known = this.#refused.get(node);
+    const known = this.#refused.get(name);
     if (known?.second === second) known.count++;
     else {
-      this.#refused.delete(node);
-      this.#refused.set(node, { second, count: 1 });
-      if (this.#refused.size > LEASED_REFUSALS_MAX) this.#refused.delete(this.#refused.keys().next().value as NodePath);
+      this.#refused.delete(name);
+      this.#refused.set(name, { second, count: 1 });
+      if (this.#refused.size > LEASED_REFUSALS_MAX) this.#refused.delete(this.#refused.keys().next().value as string);
     }
+  }
+
+  #isRefusedTooOften(name: string, most: number, second: number): boolean {
+    const refused = this.#refused.get(name);
+    return refused !== undefined && refused.second === second && refused.count >= most;
   }
 
   /** Reports to ride on a call to that user's object. Whoever takes them sends them, or puts them back. */
@@ -267,6 +270,20 @@ function keyOf(token: VerifiedToken, slug: Slug): string {
     keys.set(token, node);
   }
   return `${slug} ${node}`;
+}
+
+/**
+ * Where a refusal of that token counts, and how many of a second are too many there. What was narrowed offline counts at
+ * every node that it was narrowed to, and at the grant above those with a bound of its own, ten times as high: a
+ * sub-agent that is refused on purpose is shut out long before it, and whoever handed it its token is not.
+ */
+function refusedNodesOf({
+  grant,
+  segments,
+}: VerifiedToken): readonly { readonly name: string; readonly most: number }[] {
+  if (segments.length === 0) return [{ name: grant, most: REFUSALS_SECOND_MAX }];
+  const narrowed = segments.map(({ path }) => ({ name: path as string, most: REFUSALS_SECOND_MAX }));
+  return [...narrowed, { name: `below ${grant}`, most: 10 * REFUSALS_SECOND_MAX }];
 }
 
 function isOfUser({ reason }: Denial): boolean {

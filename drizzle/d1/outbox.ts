@@ -85,7 +85,7 @@ function invocation(
 }
 
 const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
-  "user.tier_changed": (db, { user }, { tier }) => [db.update(d1.users).set({ tier }).where(eq(d1.users.id, user))],
+  // Not the tier: D1's is written first, where it is changed, and a row that comes late must not bring an older one back.
   "agent.registered": (db, { user, at }, body) => agentRow(db, user, at, "active", body),
   "agent.cap_changed": (db, { user, at }, body) => agentRow(db, user, at, "active", body),
   "agent.removed": (db, { user, at }, body) => agentRow(db, user, at, "deleted", body),

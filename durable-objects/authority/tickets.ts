@@ -3,10 +3,10 @@
  * digest and the verified token without its bytes, so that nothing in storage opens anything. The first use takes the
  * row, whatever comes of it; whoever comes second finds what an invented ticket finds.
  */
-import { count, eq, lte } from "drizzle-orm";
+import { eq, lte, sql } from "drizzle-orm";
 import type { Denial } from "../../core/denial.ts";
-import type { EpochMs } from "../../core/ids.ts";
-import { TICKET_LIFE_MS, TICKETS_USER_MAX } from "../../core/limits.ts";
+import { depthOf, isAtOrBelow, lineOf, type EpochMs, type NodePath } from "../../core/ids.ts";
+import { TICKET_LIFE_MS, TICKETS_NODE_MAX, TICKETS_SESSION_MAX, TICKETS_USER_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
 import type { TicketQuestion, TicketUse } from "../../core/wire/questions.ts";
@@ -35,8 +35,8 @@ export class Tickets {
       if (!live.ok) return live;
       const { db } = this.#context;
       db.delete(t.tickets).where(lte(t.tickets.expiresAt, now)).run();
-      const open = db.select({ n: count() }).from(t.tickets).get()?.n ?? 0;
-      if (open >= TICKETS_USER_MAX) return err({ reason: "quota_reached", what: "tickets", limit: TICKETS_USER_MAX });
+      const room = this.#requireRoom(token.node);
+      if (!room.ok) return room;
       const expires = Math.min(now + TICKET_LIFE_MS, token.exp * 1000) as EpochMs;
       const kept: Kept = {
         ...token,
@@ -68,6 +68,19 @@ export class Tickets {
       const live = this.#lines.requireLive(token, now);
       return live.ok ? ok(token) : live;
     });
+  }
+
+  /** Tickets that wait to be used are bounded for the user, for each session, and below every node that was handed on. */
+  #requireRoom(node: NodePath): Result<null, Denial> {
+    const full = (limit: number) => err({ reason: "quota_reached" as const, what: "tickets" as const, limit });
+    const at = sql<NodePath>`json_extract(${t.tickets.token}, '$.node')`;
+    const open = this.#context.db.select({ at }).from(t.tickets).all();
+    if (open.length >= TICKETS_USER_MAX) return full(TICKETS_USER_MAX);
+    for (const path of lineOf(node)) {
+      const limit = depthOf(path) === 0 ? TICKETS_SESSION_MAX : TICKETS_NODE_MAX;
+      if (open.filter((ticket) => isAtOrBelow(ticket.at, path)).length >= limit) return full(limit);
+    }
+    return ok(null);
   }
 
   /** In a transaction of its own: what is decided about the use afterwards must not bring the ticket back. */
