@@ -1,11 +1,10 @@
 // npm start: installs, makes the development secrets, migrates, serves both Workers, walks the tour, keeps serving.
 // Runs on the builtins of node 20, because it runs before anything is installed.
-import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { install } from "./lib/install.mjs";
 import { onOrphaned } from "./lib/parent.mjs";
-import { nodeBinary, ROOT } from "./lib/paths.mjs";
+import { nodeBinary, quietEnv, ROOT } from "./lib/paths.mjs";
 import { startServer } from "./lib/serve.mjs";
 import { Sentence, bold, dim, green, main, say, seconds, step } from "./lib/term.mjs";
 
@@ -31,10 +30,6 @@ function readPort(text = "8787") {
 
 /** Walks the tour against the running server. Resolves to its status. */
 function walkTour(server, onSpawn) {
-  if (!existsSync(TOUR)) {
-    step("No tour yet (scripts/tour.ts is missing).");
-    return 0;
-  }
   const tour = spawn(nodeBinary(), [TOUR, server.url], {
     cwd: ROOT,
     env: { ...process.env, LEGATE_URL: server.url, LEGATE_BOOTSTRAP: server.secrets.LEGATE_BOOTSTRAP ?? "" },
@@ -68,6 +63,16 @@ function endWith(run) {
   onOrphaned(() => end(143));
 }
 
+/** Mistakes of the deployment's configuration, before anything runs on it. */
+function checkConfig() {
+  const check = spawnSync(nodeBinary(), ["--no-warnings", join(ROOT, "scripts/check-config.ts")], {
+    cwd: ROOT,
+    env: quietEnv(),
+    encoding: "utf8",
+  });
+  if (check.status !== 0) throw new Sentence(`The configuration has mistakes:\n${check.stderr.trim()}`);
+}
+
 async function serve(run, port) {
   const began = Date.now();
   step("Starting both Workers, offline …");
@@ -91,6 +96,7 @@ await main(async () => {
   const port = readPort(process.env.PORT || undefined);
   endWith(run);
   await install();
+  checkConfig();
   const server = await serve(run, port);
   if (!flags.includes("--no-tour")) {
     const status = await walkTour(server, (child) => (run.tour = child));
