@@ -2,6 +2,11 @@
 // band, the end that it takes for an end, and the one after which it comes back. And a crash between mark and fan-out.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readControlFrame } from "../../sdk/client.ts";
+import type { EpochSeconds } from "../../core/ids.ts";
+import { decodeObject, type TokenClaims } from "../../core/token/format.ts";
+import { liveSecrets, sessionTokenKey } from "../../core/token/keyring.ts";
+import { parseSecret } from "../../core/token/mac.ts";
+import { renewInBand } from "../../sdk/client/renewal.ts";
 import { Deployment } from "../support/conformance/deployment.ts";
 import { Member } from "../support/conformance/people.ts";
 import { stockClient, until } from "../support/conformance/stop-scene.ts";
@@ -20,6 +25,16 @@ afterAll(() => deployment.end());
 async function session() {
   const member = await Member.signUp(deployment.url);
   return (await member.registerAgent()).open();
+}
+
+/** The same grant's token, as the edge would have minted it with less time to go. */
+async function shortened(token: string, seconds: number): Promise<{ token: string; exp: number }> {
+  const secret = parseSecret(deployment.secrets["LEGATE_SECRET"] ?? "");
+  if (secret === null) throw new Error("the deployment has no secret");
+  const key = await sessionTokenKey(await liveSecrets([secret]), deployment.url);
+  const { iss: _, aud: __, ...claims } = decodeObject(token.split(".")[1] ?? "")?.value as unknown as TokenClaims;
+  const exp = (Math.floor(Date.now() / 1000) + seconds) as EpochSeconds;
+  return { token: await key.mint({ ...claims, exp }), exp };
 }
 
 const stop = (id: string, wait = true) =>
@@ -57,6 +72,26 @@ describe("an unmodified AgentClient", () => {
     await new Promise((wake) => setTimeout(wake, 4_000)); // it would have come back by now
     expect([seen.opens, seen.closes.length]).toEqual([1, 1]);
     expect(seen.messages.map(readControlFrame).some((frame) => frame?.type === "legate.terminated")).toBe(true);
+  });
+
+  test("is renewed in band past the end of its first token", { timeout: 60_000 }, async () => {
+    const opened = await session();
+    const first = await shortened(await opened.token(), 12);
+    const target = "/agents/researcher/renewed";
+    const bought = await fetch(`${deployment.url}/sessions/ticket`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${first.token}`, "content-type": "application/json" },
+      body: JSON.stringify({ target }),
+    });
+    const { protocols } = (await bought.json()) as { protocols: string[] };
+    const seen = stockClient(deployment.url, opened, "researcher", "renewed", async () => protocols);
+    renewInBand(seen.client, (connection) => opened.ticket(target, connection));
+    await until(() => seen.messages.some((message) => readControlFrame(message)?.type === "legate.renewed"));
+    await until(() => Date.now() > first.exp * 1000 + 1_000);
+    seen.client.send(QUESTION);
+    await until(() => seen.messages.some((message) => message.includes("findings")));
+    expect([seen.opens, seen.closes]).toEqual([1, []]);
+    seen.client.close();
   });
 
   test("comes back with another ticket after a restart", { timeout: 60_000 }, async () => {

@@ -261,6 +261,25 @@ describe("a lock", () => {
   );
 });
 
+test("is pending while an agent's object can't be reached, and terminal by itself once it can", async () => {
+  const opened = await open();
+  const { id: user } = opened.person;
+  const client = await connect(RESEARCHER, opened.token);
+  await query(user, "update connections set slug = 'out-of-reach'");
+  expect(await ended(opened)).toMatchObject({ state: "pending", sockets: { closed: 0, pending: 1 } });
+  const report = () => edge.ask(user, (authority) => authority.stopReport(opened.grant.path));
+  await runDue(user, "close");
+  expect(await report()).toMatchObject({ value: { state: "pending" } });
+  client.send({ question: "What do corals need?" }); // it is still open, and gets nothing served
+  await until(() => client.ended);
+  expect(client.frames.filter((frame) => frame.includes("findings"))).toEqual([]);
+  const [due] = await query<{ at: number; tries: number }>(user, "select at, tries from due where kind = 'close'");
+  expect(due?.at).toBeGreaterThan(Date.now());
+  await query(user, "update connections set slug = 'researcher'");
+  await runDue(user, "close");
+  expect(await report()).toMatchObject({ value: { state: "terminal", sockets: { pending: 0 } } });
+});
+
 test("a stop finds room in an object whose storage is full", async () => {
   const opened = await open();
   const { person } = opened;

@@ -10,9 +10,15 @@ export interface Seen {
 }
 
 /** An unmodified AgentClient: it knows of Legate only that each attempt needs fresh subprotocols. */
-export function stockClient(url: string, session: AgentSession, slug: string, name: string): Seen {
+export function stockClient(
+  url: string,
+  session: AgentSession,
+  slug: string,
+  name: string,
+  first?: () => Promise<string[]>,
+): Seen {
   const { host } = new URL(url);
-  const protocols = async () => [...(await session.ticket(`/agents/${slug}/${name}`)).protocols];
+  const protocols = first ?? (async () => [...(await session.ticket(`/agents/${slug}/${name}`)).protocols]);
   const client = new AgentClient({ agent: slug, name, host, protocol: "ws", protocols });
   const seen: Seen = { client, messages: [], closes: [], opens: 0 };
   client.addEventListener("open", () => void seen.opens++);
