@@ -57,7 +57,7 @@ export async function admit(
   const again = isLeased ? leases.take(token, slug, instance, callId, cost, edge.now()) : null;
   if (again !== null) return ok(fromSlice(again, cost));
   if (answer.ok) return err({ reason: "authority_unavailable" }); // the slice was over before it arrived: nothing was done
-  leases.noteRefusal(token, slug, cost, answer.denial, edge.now());
+  leases.noteRefusal(token, slug, cost, answer.denial, edge.now(), edge.config.limits.leaseMs);
   return answer;
 }
 

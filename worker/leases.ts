@@ -9,7 +9,6 @@ import { lineOf, type CallId, type EpochMs, type Micros, type Slug, type UserId 
 import {
   LEASED_NODES_MAX,
   LEASED_REFUSALS_MAX,
-  LEASE_DEFAULT_MS,
   REFUSALS_SECOND_MAX,
   REPORT_DELAY_MS,
   REPORTS_CALL_MAX,
@@ -167,11 +166,15 @@ export class Leases {
     return "retryAfterMs" in denial ? { ...denial, retryAfterMs: own.until - now } : denial;
   }
 
-  /** Remembers what the object refused, for as long as it must be so. */
-  noteRefusal(token: VerifiedToken, slug: Slug, cost: Micros, denial: Denial, now: EpochMs): void {
+  /**
+   * Remembers what the object refused, for as long as it must be so.
+   *
+   * @param termMs how long what may change meanwhile is believed: the deployment's lease
+   */
+  noteRefusal(token: VerifiedToken, slug: Slug, cost: Micros, denial: Denial, now: EpochMs, termMs: number): void {
     if (denial.reason === "authority_unavailable" || denial.reason === "internal") return; // says nothing of the caller
     for (const { name } of refusedNodesOf(token)) this.#countRefusal(name, now);
-    const lasting = lastingOf(denial, token, now);
+    const lasting = lastingOf(denial, token, now, termMs);
     if (lasting === null) return;
     const key = denial.reason === "ended" ? denial.node : isOfUser(denial) ? token.subject : keyOf(token, slug);
     this.#refusals.delete(key);
@@ -291,18 +294,19 @@ function isOfUser({ reason }: Denial): boolean {
 }
 
 /** Until when a refusal holds; null for what may be different at once. */
-function lastingOf(denial: Denial, token: VerifiedToken, now: EpochMs): EpochMs | null {
+function lastingOf(denial: Denial, token: VerifiedToken, now: EpochMs, termMs: number): EpochMs | null {
   switch (denial.reason) {
     case "ended":
       return (token.exp * 1000) as EpochMs;
     case "user_disabled":
     case "locked":
     case "budget_exhausted":
-      return (now + LEASE_DEFAULT_MS) as EpochMs;
+      return (now + termMs) as EpochMs;
     case "rate_limited":
+      return (now + denial.retryAfterMs) as EpochMs;
     case "budget_held":
     case "delegation_limit":
-      return (now + Math.min(denial.retryAfterMs, LEASE_DEFAULT_MS)) as EpochMs;
+      return (now + Math.min(denial.retryAfterMs, termMs)) as EpochMs; // an end of anything makes room at once
     default:
       return null;
   }
