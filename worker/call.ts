@@ -21,6 +21,8 @@ export interface Call {
   readonly params: Readonly<Record<string, string>>;
   readonly now: EpochMs;
   readonly origin: Origin;
+  /** What Cloudflare Access said of the caller, as it came: only operators' routes look at it, and they verify it. */
+  readonly accessJwt: string | null;
 }
 
 export type Answer = Result<Response, Denial>;
@@ -45,7 +47,7 @@ export interface SessionCaller {
 /** An operator, as the object of that user said just now. */
 export interface OperatorCaller {
   readonly operator: PersonView;
-  readonly via: "cookie" | "key";
+  readonly via: "cookie" | "key" | "access";
 }
 
 export type Handler<Caller> = (call: Call, caller: Caller) => Promise<Answer>;

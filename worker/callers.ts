@@ -7,9 +7,10 @@ import { parseOwnedId, userOf, type AgentId } from "../core/ids.ts";
 import { err, ok, type Result } from "../core/result.ts";
 import { decodeObject } from "../core/token/format.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
+import type { PersonView } from "../core/wire/answers.ts";
 import { mayTry, noteFailure } from "./anonymous.ts";
 import { readFields } from "./body.ts";
-import type { Answer, Call, ClientRoute, OperatorRoute, PublicRoute, SessionRoute } from "./call.ts";
+import type { Answer, Call, ClientRoute, OperatorCaller, OperatorRoute, PublicRoute, SessionRoute } from "./call.ts";
 import {
   foreignOrigin,
   identify,
@@ -20,6 +21,7 @@ import {
 } from "./inbound.ts";
 
 const ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /** Anyone. A change is limited by address, and no foreign page may make it: signing in is a change. */
 export async function asPublic(call: Call, { method, handler }: PublicRoute): Promise<Answer> {
@@ -42,6 +44,11 @@ export async function asClient(call: Call, { handler }: ClientRoute): Promise<An
   if (retryAfterMs !== null) return err({ reason: "rate_limited", retryAfterMs });
   const form = await readFields(call.request, call.url.pathname.startsWith("/holds"));
   if (!form.ok) return form;
+  if (form.value.get("grant_type") === JWT_BEARER && call.url.pathname === "/oauth/token") {
+    // A token of a configured issuer stands in the place of the client's own assertion (RFC 7523 §2.1).
+    const answer = await (await import("./federation/sessions.ts")).foreignSession(call, form.value);
+    return !answer.ok && answer.denial.reason === "grant_invalid" ? noteFailure(call, answer) : answer;
+  }
   const agent = unsafeClient(form.value, call);
   if (!agent.ok) return noteFailure(call, agent);
   const subject = await subjectOf(form.value, call);
@@ -112,11 +119,32 @@ export async function asSession(call: Call, route: SessionRoute): Promise<Answer
  */
 export async function asOperator(call: Call, { method, handler }: OperatorRoute): Promise<Answer> {
   const { via, token } = await identify(call.request, call.edge, call.now);
+  if (via === null && call.accessJwt !== null) return asAccessOperator(call, call.accessJwt, { method, handler });
   if (!token.ok) return token;
   if (via !== "cookie") return err({ reason: "operator_required" });
   if (method !== "GET" && !isFromOwnPage(call.request, call.url, call.edge)) return foreignOrigin(call.request);
   const person = await call.edge.ask(token.value.subject, (authority) => authority.check(token.value));
-  if (!person.ok) return person;
-  if (person.value.tier !== "admin" || person.value.state !== "active") return err({ reason: "operator_required" });
-  return handler(call, { operator: person.value, via: "cookie" });
+  return person.ok ? asActive(call, person.value, "cookie", handler) : person;
+}
+
+/** The same by Cloudflare Access, which puts its JWT on whatever its cookie lets through: a foreign page must not ride on that. */
+async function asAccessOperator(
+  call: Call,
+  jwt: string,
+  { method, handler }: Pick<OperatorRoute, "method" | "handler">,
+): Promise<Answer> {
+  if (method !== "GET" && !isNotFromForeignPage(call.request, call.url, call.edge)) return foreignOrigin(call.request);
+  const { accessOperator } = await import("./federation/operators.ts");
+  const person = await accessOperator(call.edge, jwt);
+  return person.ok ? asActive(call, person.value, "access", handler) : person;
+}
+
+function asActive(
+  call: Call,
+  person: PersonView,
+  via: OperatorCaller["via"],
+  handler: OperatorRoute["handler"],
+): Promise<Answer> {
+  const isOperator = person.tier === "admin" && person.state === "active";
+  return isOperator ? handler(call, { operator: person, via }) : Promise.resolve(err({ reason: "operator_required" }));
 }

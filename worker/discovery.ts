@@ -30,7 +30,13 @@ function authorizationServer({ edge: { issuer, config } }: Call): Answer {
         revocation_endpoint_auth_signing_alg_values_supported: CLIENT_AUTH.algorithms,
         registration_endpoint: `${issuer}/oauth/register`,
         jwks_uri: `${issuer}/.well-known/jwks.json`,
-        grant_types_supported: ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
+        grant_types_supported: [
+          "client_credentials",
+          "urn:ietf:params:oauth:grant-type:token-exchange",
+          ...([...config.issuers.values()].some((foreign) => foreign.for === "sessions")
+            ? ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+            : []),
+        ],
         response_types_supported: [],
         scopes_supported: [...config.scopes.keys()],
       },

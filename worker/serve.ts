@@ -19,7 +19,8 @@ const NOT_FOUND: Answer = err({ reason: "not_found" });
 /** @returns the answer to any request; never throws, never rejects */
 export async function serve(sent: Request, edge: Edge, ctx: ExecutionContext): Promise<Response> {
   const { request, url } = strip(sent);
-  const call: Call = { request, url, edge, ctx, params: {}, now: edge.now(), origin: originOf(request) };
+  const accessJwt = sent.headers.get("cf-access-jwt-assertion");
+  const call: Call = { request, url, edge, ctx, params: {}, now: edge.now(), origin: originOf(request), accessJwt };
   let answer: Answer;
   try {
     answer = await (url.pathname.startsWith("/agents/") ? toAgent(call) : toRoute(call));

@@ -48,15 +48,19 @@ export async function token(call: Call, caller: ClientCaller): Promise<Answer> {
   if (!asked.ok) return asked;
   const grant =
     grantType === TOKEN_EXCHANGE ? await exchange(call, caller, asked.value) : await open(call, caller, asked.value);
-  if (!grant.ok) return grant;
-  const minted = await grantToken(call.edge, grant.value, call.now);
+  return grant.ok ? tokenAnswer(call, grant.value) : grant;
+}
+
+/** RFC 6749 §5.1. */
+export async function tokenAnswer(call: Call, grant: GrantView): Promise<Answer> {
+  const minted = await grantToken(call.edge, grant, call.now);
   return ok(
     json(
       {
         access_token: minted.token,
         token_type: "Bearer",
         expires_in: minted.expiresInSeconds,
-        scope: formatScope(grant.value.scope),
+        scope: formatScope(grant.scope),
         issued_token_type: ACCESS_TOKEN,
       },
       200,
@@ -65,7 +69,7 @@ export async function token(call: Call, caller: ClientCaller): Promise<Answer> {
   );
 }
 
-function readAsked(form: Form, edge: Edge): Result<Asked, Denial> {
+export function readAsked(form: Form, edge: Edge): Result<Asked, Denial> {
   const scope = form.get("scope");
   const names = scope === undefined ? null : parseScope(scope);
   if (scope !== undefined && names === null) return err({ reason: "scope_invalid", scope: [] });
