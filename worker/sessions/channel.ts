@@ -33,7 +33,7 @@ export async function open(call: Call, { token, via }: SessionCaller): Promise<A
   // A ticket's token was looked up a moment ago.
   const live = via === "ticket" ? ok(null) : await edge.ask(token.subject, (authority) => authority.check(token));
   if (!live.ok) {
-    leases.noteRefusal(token, NO_SLUG, 0 as Micros, live.denial, edge.now());
+    leases.noteRefusal(token, NO_SLUG, 0 as Micros, live.denial, edge.now(), edge.config.limits.leaseMs);
     return turnedAway(live.denial, offered);
   }
   const socket = await edge.channel(token.subject, { path, expires: toEpochMs(token.exp) });

@@ -55,7 +55,7 @@ export async function buy(call: Call, caller: SessionCaller): Promise<Answer> {
     }),
   );
   if (!bought.ok) {
-    leases.noteRefusal(token, NO_SLUG, 0 as Micros, bought.denial, edge.now());
+    leases.noteRefusal(token, NO_SLUG, 0 as Micros, bought.denial, edge.now(), edge.config.limits.leaseMs);
     return bought;
   }
   return ok(
