@@ -179,9 +179,11 @@ export interface LockOrder {
   readonly by: By;
 }
 
-/** A request for a control channel, as the edge has built it: the node it shows, and the end of the token that asked. */
+/** A request for a control channel, as the edge has built it: the node it shows, and whose token asked until when. */
 export interface ChannelOrder {
   readonly path: NodePath;
+  /** The node that listens: a person's own session may listen to another of theirs, and no longer than it lives. */
+  readonly listener: NodePath;
   readonly expires: EpochMs;
 }
 

@@ -9,7 +9,8 @@ import type { LegateConfig } from "../../core/config.ts";
 import { isAtOrBelow, sessionOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import { CHANNELS_SESSION_MAX, EXPIRING_LEAD_MS } from "../../core/limits.ts";
 import { CLOSE, closeCodeOf, closeReason, controlFrame } from "../../core/wire/frames.ts";
-import type { EndReason } from "../../core/denial.ts";
+import type { Denial, EndReason } from "../../core/denial.ts";
+import type { Result } from "../../core/result.ts";
 import type { ChannelOrder } from "../../core/wire/questions.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Charging } from "./charging.ts";
@@ -52,21 +53,21 @@ export class Channels {
   }
 
   /** A channel that the edge has let in; it is accepted already, and the line is looked at now. */
-  welcome(connection: Connection, { path, expires }: ChannelOrder): void {
+  welcome(connection: Connection, { path, listener, expires }: ChannelOrder): void {
     const channel = connection as Channel;
     const now = this.#context.now();
     const session = sessionOf(path);
     const others = [...this.#open()].filter(({ id, state }) => id !== channel.id && state?.path.startsWith(session));
     if (others.length >= CHANNELS_SESSION_MAX)
       return channel.close(CLOSE.tryLater, closeReason("quota_reached", session));
-    const live = this.#lines.requireLivePath(path, now);
+    const live = this.#requireLive({ path, listener }, now);
     if (!live.ok) {
       const { denial } = live;
       const code = denial.reason === "ended" ? closeCodeOf(denial.why) : CLOSE.terminated;
       return channel.close(code, closeReason("session_ended", session));
     }
     const warnAt = expires - Math.min(EXPIRING_LEAD_MS, Math.max(0, expires - now) / 3);
-    channel.setState({ path, expires, warnAt, isPaused: false, told: "" });
+    channel.setState({ path, listener, expires, warnAt, isPaused: false, told: "" });
     this.#tell(channel, live.value, now);
     this.#context.commit(() => this.#alarms.schedule("channels", "", warnAt as EpochMs));
   }
@@ -87,10 +88,17 @@ export class Channels {
       decision: `${this.#context.user}.${decision}`,
     });
     for (const channel of this.#open()) {
-      if (channel.state === null || !isAtOrBelow(channel.state.path, path)) continue;
+      const seat = channel.state;
+      if (seat === null || (!isAtOrBelow(seat.path, path) && !isAtOrBelow(seat.listener, path))) continue;
       send(channel, frame);
       channel.close(closeCodeOf(why), closeReason("session_ended", path));
     }
+  }
+
+  /** Both ends live: what is shown, and who is shown it. @returns the line of what is shown */
+  #requireLive({ path, listener }: Pick<ChannelOrder, "path" | "listener">, now: EpochMs): Result<LiveLine, Denial> {
+    const listens = this.#lines.requireLivePath(listener, now);
+    return listens.ok ? this.#lines.requireLivePath(path, now) : listens;
   }
 
   #look(): void {
@@ -99,7 +107,7 @@ export class Channels {
     for (const channel of this.#open()) {
       let seat = channel.state;
       if (seat === null) continue;
-      const live = this.#lines.requireLivePath(seat.path, now);
+      const live = this.#requireLive(seat, now);
       if (seat.expires <= now || !live.ok) {
         channel.close(CLOSE.expired, closeReason("token_expired", sessionOf(seat.path)));
         continue;

@@ -5,7 +5,19 @@ import { listDurableObjectIds, runDurableObjectAlarm, runInDurableObject } from 
 import { expect, test, vi } from "vitest";
 import type { UserId } from "../../core/ids.ts";
 import type { Edge } from "../../worker/env.ts";
-import { bearer, edge, edgeWith, enrol, narrow, open, send } from "../support/workerd/gate.ts";
+import {
+  bearer,
+  closed,
+  edge,
+  edgeWith,
+  end,
+  enrol,
+  narrow,
+  open,
+  send,
+  UPGRADE,
+  withCookie,
+} from "../support/workerd/gate.ts";
 
 /** A clock that stands still: what counts by the second, counts in one. */
 function standing(real: Edge): Edge {
@@ -95,6 +107,17 @@ test("a sub-agent that hoards tickets leaves room for those above it", async () 
   );
   expect(await buy(child)).toBe(429);
   expect(await buy(token)).toBe(201);
+});
+
+test("whoever signs out listens to nothing any more, also not to a session that goes on", async () => {
+  const signedIn = await open();
+  const other = await open({ person: signedIn.person });
+  const path = `/sessions/${other.grant.path}/socket`;
+  const { webSocket } = await send(edge, path, withCookie(signedIn.cookie, UPGRADE));
+  const over = closed(webSocket!);
+  await end(signedIn);
+  const silence = new Promise((resolve) => setTimeout(resolve, 2_000, "still open"));
+  expect(await Promise.race([over, silence])).toMatchObject({ code: 4403 });
 });
 
 const STRANGE: readonly unknown[] = [

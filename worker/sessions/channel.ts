@@ -36,7 +36,7 @@ export async function open(call: Call, { token, via }: SessionCaller): Promise<A
     leases.noteRefusal(token, NO_SLUG, 0 as Micros, live.denial, edge.now(), edge.config.limits.leaseMs);
     return turnedAway(live.denial, offered);
   }
-  const socket = await edge.channel(token.subject, { path, expires: toEpochMs(token.exp) });
+  const socket = await edge.channel(token.subject, { path, listener: token.node, expires: toEpochMs(token.exp) });
   return socket === null ? err({ reason: "authority_unavailable" }) : ok(upgraded(socket, offered));
 }
 
