@@ -156,9 +156,10 @@ await main(async () => {
 
     const rounds: Awaited<ReturnType<typeof round>>[] = [];
     for (let i = 0; i < Number(option("rounds", "20")); i++) rounds.push(await round(agent));
-    const growth: Record<string, number> = {};
+    const growth: Record<string, number | null> = {};
     for (const size of option("sizes", "100,1000,5000").split(",").map(Number))
-      growth[`stop_${size}_sockets_ms`] = await stopMany(agent, member, size);
+      // Null: this machine's server did not hold so many (each takes two file descriptors in each of its processes).
+      growth[`stop_${size}_sockets_ms`] = await stopMany(agent, member, size).catch(() => null);
 
     const sum = (of: "admitted" | "served" | "open" | "calls" | "messages") =>
       rounds.reduce((total, one) => total + one[of], 0);
@@ -178,7 +179,7 @@ await main(async () => {
     else for (const [name, value] of Object.entries(result)) say(`${name.padEnd(26)} ${value}`);
     const isStopped = sum("admitted") + sum("served") + sum("open") === 0;
     const isQuick = result.fence_ms_over_lease <= 2_200 && result.fence_ms_without_lease <= 50;
-    return isStopped && isQuick && (growth["stop_1000_sockets_ms"] ?? 0) <= 3_000 ? 0 : 1;
+    return isStopped && isQuick && (growth["stop_1000_sockets_ms"] ?? Infinity) <= 3_000 ? 0 : 1;
   } finally {
     await server.stop();
     rmSync(stateDir, { recursive: true, force: true });
