@@ -1,5 +1,5 @@
-// Another deployment of the same code: its own legate.config.ts, bindings left out, or no agents' Worker beside it. Built
-// by wrangler as a deploy would be, served over real HTTP; its state is in memory.
+// Another deployment of the same code: its own legate.config.ts, or another agents' Worker beside it. Built by wrangler as
+// a deploy would be, served over real HTTP; its state is in memory.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,30 +10,35 @@ import { TEST_IDENTITY_KEY, TEST_SECRETS } from "../secrets.ts";
 
 export interface VariantOptions {
   readonly input: LegateConfigInput;
-  /** Durable Object bindings of the edge Worker that are left out. */
-  readonly unbound?: readonly string[];
-  /** False: the agents' Worker does not run. */
-  readonly hasAgents?: boolean;
+  /** Another module in the place of the agents' Worker, by its path in the repository. */
+  readonly agents?: string;
   /** More variables of the edge Worker, such as LEGATE_OIDC_KEYS. */
   readonly vars?: Readonly<Record<string, string>>;
 }
 
 const EDGE = "wrangler.jsonc";
+const AGENTS = "examples/agents/wrangler.jsonc";
 
-function replaced(text: string, from: string | RegExp, to: string): string {
-  const changed = text.replace(from, () => to);
-  if (changed === text) throw new Error(`${EDGE} has no ${String(from)} any more`);
-  return changed;
+function replaced(text: string, from: string, to: string): string {
+  if (!text.includes(from)) throw new Error(`the configuration has no ${from} any more`);
+  return text.replace(from, () => to);
 }
 
-/** The edge's own wrangler.jsonc, but for what the variant is about. */
-function edgeConfig(configModule: string, unbound: readonly string[]): string {
+/** The edge's own wrangler.jsonc, but for where its legate.config.ts is. */
+function edgeConfig(configModule: string): string {
   const alias = JSON.stringify({ "../legate.config.ts": configModule });
-  let text = readFileSync(join(ROOT, EDGE), "utf8");
-  text = replaced(text, '"main": "worker/index.ts"', `"main": "${join(ROOT, "worker/index.ts")}", "alias": ${alias}`);
-  text = replaced(text, '"drizzle/d1/migrations"', JSON.stringify(join(ROOT, "drizzle/d1/migrations")));
-  for (const name of unbound) text = replaced(text, new RegExp(`\\{ "name": "${name}",[^}]*\\},`), "");
-  return text;
+  const main = JSON.stringify(join(ROOT, "worker/index.ts"));
+  const text = replaced(
+    readFileSync(join(ROOT, EDGE), "utf8"),
+    '"main": "worker/index.ts"',
+    `"main": ${main}, "alias": ${alias}`,
+  );
+  return replaced(text, '"drizzle/d1/migrations"', JSON.stringify(join(ROOT, "drizzle/d1/migrations")));
+}
+
+function agentsConfig(module: string): string {
+  const main = JSON.stringify(join(ROOT, module));
+  return replaced(readFileSync(join(ROOT, AGENTS), "utf8"), '"main": "index.ts"', `"main": ${main}`);
 }
 
 export class Variant {
@@ -85,7 +90,6 @@ export class Variant {
   }
 
   #build(input: LegateConfigInput): TestHarnessOptions {
-    const { unbound = [], hasAgents = true } = this.#options;
     const { configModule } = this;
     writeFileSync(
       configModule,
@@ -95,16 +99,15 @@ if (!checked.ok) throw new Error(checked.denial.join("\\n"));
 export const config = checked.value;\n`,
     );
     const configPath = join(this.#folder, EDGE);
-    writeFileSync(configPath, edgeConfig(configModule, unbound));
+    writeFileSync(configPath, edgeConfig(configModule));
     const vars = {
       LEGATE_ISSUER: this.#url || "http://127.0.0.1:1",
       LEGATE_BOOTSTRAP: TEST_SECRETS.LEGATE_BOOTSTRAP,
       ...this.#options.vars,
     };
-    const agents = {
-      configPath: join(ROOT, "examples/agents/wrangler.jsonc"),
-      secrets: { LEGATE_IDENTITY_KEY: TEST_IDENTITY_KEY },
-    };
-    return { workers: [{ configPath, vars, secrets: { ...TEST_SECRETS } }, ...(hasAgents ? [agents] : [])] };
+    const agentsPath = join(this.#folder, "agents.jsonc");
+    writeFileSync(agentsPath, agentsConfig(this.#options.agents ?? "examples/agents/index.ts"));
+    const agents = { configPath: agentsPath, secrets: { LEGATE_IDENTITY_KEY: TEST_IDENTITY_KEY } };
+    return { workers: [{ configPath, vars, secrets: { ...TEST_SECRETS } }, agents] };
   }
 }
