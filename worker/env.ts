@@ -92,7 +92,7 @@ function publicJwksOf(name: string, text: string | undefined): readonly PublicJw
     const isChain = Array.isArray(x5c) && x5c.every((certificate) => typeof certificate === "string");
     return {
       ...Object.fromEntries(members.filter(([, value]) => typeof value === "string")),
-      ...(isChain ? { x5c: x5c as readonly string[] } : {}),
+      ...(isChain ? { x5c } : {}),
     };
   });
 }

@@ -293,21 +293,15 @@ function isOfUser({ reason }: Denial): boolean {
   return reason === "user_disabled" || reason === "locked";
 }
 
+/** Refusals that nothing lifts but time, or an act that may come at any moment: believed for a term. */
+const BELIEVED_FOR_A_TERM: ReadonlySet<Denial["reason"]> = new Set(["user_disabled", "locked", "budget_exhausted"]);
+
 /** Until when a refusal holds; null for what may be different at once. */
 function lastingOf(denial: Denial, token: VerifiedToken, now: EpochMs, termMs: number): EpochMs | null {
-  switch (denial.reason) {
-    case "ended":
-      return (token.exp * 1000) as EpochMs;
-    case "user_disabled":
-    case "locked":
-    case "budget_exhausted":
-      return (now + termMs) as EpochMs;
-    case "rate_limited":
-      return (now + denial.retryAfterMs) as EpochMs;
-    case "budget_held":
-    case "delegation_limit":
-      return (now + Math.min(denial.retryAfterMs, termMs)) as EpochMs; // an end of anything makes room at once
-    default:
-      return null;
-  }
+  if (denial.reason === "ended") return (token.exp * 1000) as EpochMs;
+  if (BELIEVED_FOR_A_TERM.has(denial.reason)) return (now + termMs) as EpochMs;
+  if (denial.reason === "rate_limited") return (now + denial.retryAfterMs) as EpochMs;
+  if (denial.reason === "budget_held" || denial.reason === "delegation_limit")
+    return (now + Math.min(denial.retryAfterMs, termMs)) as EpochMs; // an end of anything makes room at once
+  return null;
 }

@@ -87,8 +87,8 @@ test("a page of another origin can neither call an agent nor open a socket with 
       (url) =>
         new Promise<string>((resolve) => {
           const opened = new WebSocket(url);
-          opened.onopen = () => resolve("open");
-          opened.onerror = () => resolve("refused");
+          opened.addEventListener("open", () => resolve("open"));
+          opened.addEventListener("error", () => resolve("refused"));
         }),
       `${server.url.replace("http", "ws")}/agents/researcher/default`,
     );

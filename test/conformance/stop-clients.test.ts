@@ -32,7 +32,9 @@ async function shortened(token: string, seconds: number): Promise<{ token: strin
   const secret = parseSecret(deployment.secrets["LEGATE_SECRET"] ?? "");
   if (secret === null) throw new Error("the deployment has no secret");
   const key = await sessionTokenKey(await liveSecrets([secret]), deployment.url);
-  const { iss: _, aud: __, ...claims } = decodeObject(token.split(".")[1] ?? "")?.value as unknown as TokenClaims;
+  const payload = decodeObject(token.split(".")[1] ?? "");
+  if (payload === null) throw new Error("not a token");
+  const { iss: _, aud: __, ...claims } = payload.value as unknown as TokenClaims;
   const exp = (Math.floor(Date.now() / 1000) + seconds) as EpochSeconds;
   return { token: await key.mint({ ...claims, exp }), exp };
 }

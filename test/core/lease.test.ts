@@ -1,6 +1,6 @@
 // Slices: how large one is, and that what an isolate takes from one, gives back and reports always adds up to what was
 // granted.
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HeldSlice, sliceCalls, SLICE_CALLS_MAX } from "../../core/budget/lease.ts";
 import type { CallId, EpochMs, LeaseId, Micros } from "../../core/ids.ts";

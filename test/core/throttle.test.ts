@@ -1,6 +1,6 @@
 // GCRA as tables and properties: what a window admits, when a refused call passes, and that a clock that goes back
 // neither refills nor drains (threats.md I16, I17).
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mostThrottled, rateShare, refund, throttle, type Bucket } from "../../core/budget/throttle.ts";
 import type { EpochMs } from "../../core/ids.ts";

@@ -2,7 +2,7 @@
 // again with the object evicted between its steps, and nothing may change.
 import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
-import type { CallId, HoldId, Micros, NodePath } from "../../core/ids.ts";
+import type { CallId, Micros, NodePath } from "../../core/ids.ts";
 import { LIVE_CHILDREN_MAX } from "../../core/limits.ts";
 import {
   by,
@@ -88,7 +88,7 @@ describe.each([{ evicted: false }, { evicted: true }])("evicted between steps: $
     expect(reasonOf(await person.authority.settle({ hold, callId, cost: micros(8), failed: false }))).toBe(
       "hold_mismatch:settled",
     );
-    expect(reasonOf(await person.authority.void({ hold: hold as HoldId, callId }))).toBe("hold_mismatch:settled");
+    expect(reasonOf(await person.authority.void({ hold, callId }))).toBe("hold_mismatch:settled");
     expect(expectOk(await person.authority.leash(token)).budget.settled).toBe(7);
   });
 

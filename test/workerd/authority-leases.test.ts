@@ -151,7 +151,7 @@ describe.each([{ evicted: false }, { evicted: true }])("evicted between steps: $
       const rows = await runInDurableObject(person.stub, (_, state) =>
         state.storage.sql.exec("select body from audit where kind = 'slice.lost'").toArray(),
       );
-      expect(rows.map(({ body }) => JSON.parse(String(body)) as unknown)).toMatchObject([{ cost: 50, calls: 5 }]);
+      expect(rows.map(({ body }) => JSON.parse(body as string) as unknown)).toMatchObject([{ cost: 50, calls: 5 }]);
     } finally {
       vi.useRealTimers();
     }

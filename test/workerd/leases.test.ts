@@ -20,7 +20,7 @@ function counted(most: number, cost: number | null = null): Counted {
       serve: () => new Response("ok", cost === null ? {} : { headers: { "legate-cost": String(cost) } }),
     },
   });
-  let asked: string[] = [];
+  const asked: string[] = [];
   let offset = 0;
   const ask: Edge["ask"] = (user: UserId, question) =>
     real.ask(user, (authority) =>
