@@ -9,7 +9,9 @@ import { bundleAgents } from "./lib/agents-bundle.mjs";
 import { nodeBinary, ROOT, quietEnv, wrangler } from "./lib/paths.mjs";
 import { Sentence, bold, dim, main, say } from "./lib/term.mjs";
 
-const LIMIT_KIB = 250;
+/** Where the edge should be (docs/decisions/022-the-edge-is-larger-than-its-goal.md), and what it must not grow past. */
+const GOAL_KIB = 250;
+const LIMIT_KIB = 420;
 const FORBIDDEN = /(^|\/)node_modules\/agents\//;
 /** Parts below this share of the whole stand together in one line. */
 const SMALL_SHARE = 0.01;
@@ -83,6 +85,7 @@ await main(async () => {
   const figures = {
     edge_kib: kib(measured.whole),
     edge_gzip_kib: kib(gzipSync(Buffer.concat(edge.uploads.map(({ bytes }) => bytes))).length),
+    edge_goal_kib: GOAL_KIB,
     edge_limit_kib: LIMIT_KIB,
     edge_modules: inputs.length,
     agents_kib: agentsKib,
@@ -98,6 +101,8 @@ await main(async () => {
       ),
     );
     for (const line of table(measured)) say(line);
+    if (figures.edge_kib > GOAL_KIB)
+      say(`The goal is ${GOAL_KIB} KiB; it is missed by ${(figures.edge_kib - GOAL_KIB).toFixed(1)}.`);
   }
   const carried = inputs.find((input) => FORBIDDEN.test(input));
   if (carried) throw new Sentence(`The edge must not carry the package agents; it carries ${carried}.`);
