@@ -64,7 +64,8 @@ async function waysOf<Row extends { readonly method: Way["method"]; readonly pat
   const found: Way[] = [];
   for (const { prefix, rows } of families) {
     if (!pathname.startsWith(prefix)) continue;
-    for (const row of await rows(pathname)) found.push({ method: row.method, path: row.path, go: (call) => wrap(call, row) });
+    for (const row of await rows(pathname))
+      found.push({ method: row.method, path: row.path, go: (call) => wrap(call, row) });
   }
   return found;
 }

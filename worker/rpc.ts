@@ -87,7 +87,8 @@ export class Authority
    */
   override async fetch(sent: Request): Promise<Response> {
     try {
-      if (!/^\/(?:agents|federation)\//.test(new URL(sent.url).pathname)) return denied({ reason: "not_found" }, NOWHERE);
+      if (!/^\/(?:agents|federation)\//.test(new URL(sent.url).pathname))
+        return denied({ reason: "not_found" }, NOWHERE);
       const headers = new Headers(sent.headers);
       for (const name of ["cf-connecting-ip", "cookie"]) headers.delete(name);
       return await serve(new Request(sent, { headers }), await edgeOf(this.env), this.ctx);
