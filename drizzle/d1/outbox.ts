@@ -112,7 +112,9 @@ const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
   ],
   "calls.counted": (db, { user, session }, body) =>
     invocation(db, user, session, `${body.node} ${body.slug} ${body.instance} ${body.minute}`, "minute", body),
-  "call.settled": (db, { user, session }, body) => invocation(db, user, session, body.id, body.callKind, body),
+  // A connection's id is drawn by the agents' side: with the user's it can name nobody else's row.
+  "call.settled": (db, { user, session }, body) =>
+    invocation(db, user, session, body.callKind === "http" ? body.id : `${user} ${body.id}`, body.callKind, body),
 };
 
 /**

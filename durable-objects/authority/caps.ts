@@ -74,8 +74,10 @@ export class Caps {
         if (!live.ok) return live.denial.reason === "ended" ? live : err({ reason: "not_found" });
         const before = live.value.caps.get(path) ?? null;
         if (reach.kind === "node" && before !== null && cap > before) return err({ reason: "cookie_required" });
-        this.#context.db.update(t.nodes).set({ cap }).where(eq(t.nodes.path, path)).run();
-        this.#audit.append("cap.changed", live.value.session.id, { ...whoOf(by), node: path, cap, before }, now);
+        if (cap !== before) {
+          this.#context.db.update(t.nodes).set({ cap }).where(eq(t.nodes.path, path)).run();
+          this.#audit.append("cap.changed", live.value.session.id, { ...whoOf(by), node: path, cap, before }, now);
+        }
         const row = this.#context.db.select().from(t.nodes).where(eq(t.nodes.path, path)).get() as NodeRow;
         return ok(this.#views.node(row));
       });

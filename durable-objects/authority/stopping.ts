@@ -3,7 +3,6 @@
  * whole line. Then sockets are closed and the fence is waited for. What could not be reached is pending, and the alarm's.
  */
 import { and, count, eq, gt, isNotNull, isNull, lte, max, min, ne } from "drizzle-orm";
-import { dayOf } from "../../core/budget/ledger.ts";
 import type { Denial, EndReason } from "../../core/denial.ts";
 import { isAtOrBelow, sessionOf, type AgentId, type EpochMs, type NodePath } from "../../core/ids.ts";
 import { ENVELOPE_SLACK_MS } from "../../core/limits.ts";
@@ -363,8 +362,7 @@ export class Stopping {
           : db.select().from(t.agents).where(eq(t.agents.id, row.clientId)).get();
       let totals = into ?? { settled: 0, day: 0, settledDay: 0 };
       const nodes = this.#lines.nodesAtOrBelow(path);
-      for (const node of nodes)
-        totals = { ...totals, ...addSettled(totals, node.settled, node.settledDay, Math.min(node.day, dayOf(now))) };
+      for (const node of nodes) totals = { ...totals, ...addSettled(totals, node.settled, node.settledDay, node.day) };
       const { settled, day, settledDay } = totals;
       if (into !== undefined) db.update(table).set({ settled, day, settledDay }).where(eq(table.id, into.id)).run();
       db.delete(t.nodes).where(eq(t.nodes.session, session)).run();
