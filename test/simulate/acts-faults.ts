@@ -1,5 +1,6 @@
 // What happens to hosts in a simulated run: time, clocks, evictions, deaths, alarms, failing storage; and what is compared.
 import { guarded, pickOr } from "./acts.ts";
+import { setObjectClock } from "./acts-people.ts";
 import { checkLeashes, checkRetryAfter } from "./checks.ts";
 import type { Chance } from "./random.ts";
 import { ENTRIES, type World } from "./world.ts";
@@ -22,8 +23,7 @@ export async function clock(world: World, chance: Chance): Promise<void> {
   if (chance.next() < 0.5) {
     const to = world.timeline.objectSkew + step;
     if (Math.abs(to) > bound) return;
-    world.timeline.objectSkew = to;
-    world.say(`the object's clock is set by ${step} ms`);
+    setObjectClock(world, step);
     return;
   }
   const isolate = pickOr(chance, world.liveIsolates);
@@ -65,7 +65,7 @@ export async function compare(world: World, chance: Chance): Promise<void> {
   world.host.failAt?.(null);
   await checkLeashes(
     world,
-    world.clients.filter(() => chance.next() < 0.4),
+    world.clients.filter(() => chance.next() < 0.25),
   );
 }
 

@@ -1,11 +1,11 @@
 // What people and operators do in a simulated run: open, delegate, narrow, set caps, stop.
 import { encodeBase64url } from "../../core/base64url.ts";
-import type { AgentId, Micros } from "../../core/ids.ts";
+import { isAtOrBelow, type AgentId, type Micros } from "../../core/ids.ts";
 import type { GrantView, NodeView, StopReport } from "../../core/wire/answers.ts";
 import { isUnanswered, NODES_MAX, pickOr, short, told } from "./acts.ts";
 import type { Chance } from "./random.ts";
 import { must } from "./violation.ts";
-import { BY, ORIGIN, type World } from "./world.ts";
+import { BY, ENTRIES, ORIGIN, type World } from "./world.ts";
 
 const ACTORS_MOST = 8;
 
@@ -131,17 +131,26 @@ export async function cap(world: World, chance: Chance): Promise<void> {
 export async function terminate(world: World, chance: Chance): Promise<void> {
   const node = pickOr(chance, [...world.model.nodes.values()]);
   if (node === null) return;
-  const question = {
-    path: node.path,
-    why: "terminated",
-    by: BY,
-    reach: { kind: "operator" },
-    wait: false,
-    idempotency: null,
-  };
+  const path = node.path;
+  const question = { path, why: "terminated", by: BY, reach: { kind: "operator" }, wait: false, idempotency: null };
+  if (world.character.isWild && chance.next() < 0.5) setObjectClock(world, chance.pick([-10_000, 10_000, 3_000]));
   const report = await world.ask<StopReport>("terminate", [question]);
-  if (report.ok) world.witness.stopped(node.path, report.value.fence.at);
-  world.say(
-    `${short(node.path)} is terminated: ${report.ok ? `fenced in ${report.value.fence.at - world.timeline.objectNow} ms` : report.denial.reason}`,
-  );
+  if (report.ok) world.witness.stopped(path, report.value.fence.at);
+  const fence = report.ok ? `fenced in ${report.value.fence.at - world.timeline.objectNow} ms` : report.denial.reason;
+  world.say(`${short(path)} is terminated: ${fence}`);
+  // Whoever still holds a slice of it calls on, and is let through until the fence alone.
+  const below = world.clients.filter((client) => isAtOrBelow(client.path, path));
+  for (let i = 0; i < 3 && below.length > 0; i++) {
+    for (const isolate of world.liveIsolates)
+      for (const entry of ENTRIES) {
+        const made = await world.call(isolate, chance.pick(below), entry, "counted");
+        if (made !== null) world.say(`${made.id} of it at ${entry.slug} through ${isolate.name}: ${made.state}`);
+      }
+    await world.timeline.advance(chance.int(100, 1_500));
+  }
+}
+
+export function setObjectClock(world: World, step: number): void {
+  world.timeline.objectSkew += step;
+  world.say(`the object's clock is set by ${step} ms`);
 }

@@ -38,6 +38,7 @@ export async function guarded<T>(
   } catch (thrown) {
     if (thrown instanceof Violation) throw thrown;
     world.say(`the object throws: ${String(thrown)}`);
+    await world.afterThrow();
     return null;
   }
 }

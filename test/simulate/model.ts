@@ -115,6 +115,11 @@ export class Model {
     }
   }
 
+  /** Slices whose time begins when the object next looks. */
+  get isAsleep(): boolean {
+    return this.slices.some(({ end, endsAt }) => end === "open" && endsAt === null);
+  }
+
   evicted(): void {
     for (const slice of this.slices) {
       slice.endsAt = null;

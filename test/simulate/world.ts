@@ -68,6 +68,7 @@ export interface Character {
 export const ENTRIES: readonly { readonly slug: Slug; readonly cost: number }[] = [
   { slug: "planner" as Slug, cost: 1 },
   { slug: "researcher" as Slug, cost: 7 },
+  { slug: "researcher" as Slug, cost: 3 }, // as a newer deployment says, beside the other
   { slug: "catalog" as Slug, cost: 0 },
 ];
 
@@ -140,12 +141,29 @@ export class World {
   /** One question of a person's or an operator's, which arrives. Where the object threw, nobody knows what was done. */
   async ask<T>(method: string, args: readonly unknown[]): Promise<Result<T, Denial>> {
     try {
-      return (await this.host.ask(method, args, this.timeline.objectNow)) as Result<T, Denial>;
+      const answer = (await this.host.ask(method, args, this.timeline.objectNow)) as Result<T, Denial>;
+      if (this.model.isAsleep) await this.#wake();
+      return answer;
     } catch (thrown) {
       this.say(`the object throws: ${String(thrown)}`);
-      await this.witness.noticeStops();
+      await this.afterThrow();
       return UNREACHABLE;
     }
+  }
+
+  /** Nobody knows how far the object came: marks may have been made, and it may have woken. At the same moment it is asked again. */
+  async afterThrow(): Promise<void> {
+    await this.witness.noticeStops();
+    await this.#wake();
+  }
+
+  /** Whether an evicted object has looked at its slices yet depends on what it was asked: so it is asked, at this moment. */
+  async #wake(): Promise<void> {
+    const [client] = this.clients;
+    if (client === undefined) return;
+    const now = this.timeline.objectNow;
+    await this.host.ask("leash", [client.token], now);
+    this.model.look(now);
   }
 
   /** Whether anything has asked the object since this was asked last. */
@@ -346,6 +364,7 @@ export class World {
       return await message.run(this.witness.authority);
     } catch (thrown) {
       if (thrown instanceof Violation) throw thrown;
+      await this.afterThrow();
       return err({ reason: "authority_unavailable" });
     }
   }
