@@ -61,7 +61,7 @@ test("create no object, and are all refused", async () => {
   expect(deployment.objects("SessionAuthority")).toEqual(expect.arrayContaining(before));
   expect(deployment.objects("LoginLimiter").length).toBeLessThanOrEqual(16);
   await session.end();
-}, 90_000);
+}, 600_000);
 
 test("say nothing that tells a real id from an invented one", async () => {
   const member = await Member.signUp(deployment.url);
