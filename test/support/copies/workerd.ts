@@ -3,7 +3,7 @@
  * between would hide costs, and would not let a copy fail alone. Nothing outlives `end`, nor the process that started it.
  */
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,16 +36,16 @@ function binary(): string {
   );
 }
 
-let built: string | null = null;
+const built = new Map<string, Buffer>();
 
 /** Once for each process: every deployment of it has the same code. */
 function bundle(folder: string): void {
-  if (built === null) {
-    built = mkdtempSync(join(tmpdir(), "legate-copies-bundle-"));
-    process.once("exit", () => rmSync(built ?? "", { recursive: true, force: true }));
-    build(built);
+  if (built.size === 0) {
+    build(folder);
+    for (const name of readdirSync(folder).filter((file) => /\.(?:js|sql)$/.test(file)))
+      built.set(name, readFileSync(join(folder, name)));
   }
-  cpSync(built, folder, { recursive: true });
+  for (const [name, content] of built) writeFileSync(join(folder, name), content);
 }
 
 function build(folder: string): void {
