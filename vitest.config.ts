@@ -34,9 +34,15 @@ Object.assign(process.env, TEST_SECRETS);
 /** Nothing here is timed: a test that waits for what never comes ends, and a machine that is busy is only slow. */
 const PATIENCE_MS = 120_000;
 
+/**
+ * In CI a test that failed runs again, twice at most: what waits for real sockets, timers and processes can be starved on a
+ * machine that is busy with something else, and vitest says which test it was.
+ */
+const AGAIN = process.env["CI"] === "true" ? 2 : 0;
+
 /** A layer of black-box tests in node: one server at a time on two cores, so one file at a time. */
 const node = (name: string, include: string[], testTimeout: number) => ({
-  test: { name, include, testTimeout, hookTimeout: 120_000, environment: "node" as const, maxWorkers: 1 },
+  test: { name, include, testTimeout, retry: AGAIN, hookTimeout: 120_000, environment: "node" as const, maxWorkers: 1 },
 });
 
 export default defineConfig({
@@ -67,6 +73,7 @@ export default defineConfig({
         ],
         test: {
           name: "workerd",
+          retry: AGAIN,
           testTimeout: PATIENCE_MS,
           hookTimeout: PATIENCE_MS,
           include: ["test/workerd/**/*.test.ts"],
