@@ -1,7 +1,7 @@
 // npm start: installs, makes the development secrets, migrates, serves both Workers, walks the tour, keeps serving.
 // Runs on the builtins of node 20, because it runs before anything is installed.
 import { spawn, spawnSync } from "node:child_process";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { install } from "./lib/install.mjs";
 import { onOrphaned } from "./lib/parent.mjs";
 import { nodeBinary, quietEnv, ROOT } from "./lib/paths.mjs";
@@ -14,12 +14,12 @@ const HELP = `Usage: npm start [-- --no-tour]     serve, walk the tour, keep ser
   --no-tour   only serve
   --help      this text
 
-  PORT=8787   the port on 127.0.0.1
-  NO_COLOR=1  no colour
-
-State and development secrets live in .legate/; delete it to start anew.`;
+  PORT=8787             the port on 127.0.0.1
+  LEGATE_STATE=.legate  where state and development secrets live; delete it to start anew
+  NO_COLOR=1            no colour`;
 
 const TOUR = join(ROOT, "scripts/tour.ts");
+const STATE = resolve(ROOT, process.env.LEGATE_STATE || ".legate");
 const FLAGS = ["--no-tour", "--tour-only", "--help"];
 
 function readPort(text = "8787") {
@@ -30,7 +30,7 @@ function readPort(text = "8787") {
 
 /** Walks the tour against the running server. Resolves to its status. */
 function walkTour(server, onSpawn) {
-  const tour = spawn(nodeBinary(), [TOUR, server.url], {
+  const tour = spawn(nodeBinary(), [TOUR, server.url, "--state", join(STATE, "tour.json")], {
     cwd: ROOT,
     env: { ...process.env, LEGATE_URL: server.url, LEGATE_BOOTSTRAP: server.secrets.LEGATE_BOOTSTRAP ?? "" },
     stdio: ["ignore", "inherit", "inherit"],
@@ -77,7 +77,7 @@ async function serve(run, port) {
   const began = Date.now();
   step("Starting both Workers, offline …");
   const { server } = Object.assign(run, {
-    server: await startServer({ port, log: (text) => process.stderr.write(dim(text)) }),
+    server: await startServer({ port, stateDir: STATE, log: (text) => process.stderr.write(dim(text)) }),
   });
   if (server.isNew) {
     say(`  Bootstrap code, for the first operator, within 24 h: ${bold(server.secrets.LEGATE_BOOTSTRAP)}`);
