@@ -30,7 +30,6 @@ export class Leases {
   readonly #charges = new Map<string, Charge>();
   /** Armed at each grant: while it runs, slices that no report has closed may still admit calls somewhere. */
   #liveTimer: ReturnType<typeof setTimeout> | null = null;
-  #liveUntil = 0;
 
   constructor(parts: {
     context: Context;
@@ -227,13 +226,13 @@ export class Leases {
 
   /** When the last slice granted must be over everywhere, by this object's timer: its clock may have been set. */
   get liveUntil(): EpochMs | null {
-    return this.#liveTimer === null ? null : (this.#liveUntil as EpochMs);
+    if (this.#liveTimer === null) return null;
+    return (this.#context.now() + this.#context.config.limits.leaseMs) as EpochMs;
   }
 
   #arm(): void {
     const termMs = this.#context.config.limits.leaseMs;
     if (this.#liveTimer !== null) clearTimeout(this.#liveTimer);
-    this.#liveUntil = this.#context.now() + termMs;
     this.#liveTimer = setTimeout(() => (this.#liveTimer = null), termMs);
   }
 }

@@ -47,6 +47,26 @@ export async function burst(world: World, chance: Chance): Promise<void> {
   await begin(world, chance, "counted", chance.int(4, 12));
 }
 
+/** One caller that goes on for longer than a slice lives: first at once, then drop by drop, whatever its host's clock does. */
+export async function drip(world: World, chance: Chance): Promise<void> {
+  const isolate = pickOr(chance, world.liveIsolates);
+  const client = pickOr(chance, world.clients);
+  if (isolate === null || client === null) return;
+  const entry = chance.pick(ENTRIES);
+  const { termMs, isWild } = world.character;
+  for (let i = 0; i < 18; i++) {
+    if (i > 6) await world.timeline.advance(Math.floor(termMs / 3));
+    if (isWild && i > 6 && chance.next() < 0.1) isolate.skew += chance.pick([-10_000, -3_000, 10_000]);
+    const made = await world.call(isolate, client, entry, "counted");
+    if (made === null) return;
+    for (const message of isolate.outbox) await world.deliver(message, "arrives");
+    world.say(
+      `${made.id} of ${short(client.path)} at ${entry.slug} (${entry.cost}) through ${isolate.name}: ${made.state}`,
+    );
+    if (made.state === "open") world.end(made, 0, false);
+  }
+}
+
 export async function strict(world: World, chance: Chance): Promise<void> {
   await begin(world, chance, "strict", 1);
 }

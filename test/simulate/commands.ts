@@ -2,7 +2,7 @@
  * What can happen in a simulated run. A command is a kind and a seed of its own, and picks what it acts on from what is
  * there: so any part of a history is a history, and a failing one can be cut down (run.ts).
  */
-import { again, burst, call, charge, deliver, finish, hostile, lie, overdue, strict } from "./acts-calls.ts";
+import { again, burst, call, charge, deliver, drip, finish, hostile, lie, overdue, strict } from "./acts-calls.ts";
 import { alarm, clock, compare, evict, fail, kill, retry, wait, waitLong } from "./acts-faults.ts";
 import { cap, delegate, narrow, open, terminate } from "./acts-people.ts";
 import type { Chance } from "./random.ts";
@@ -21,6 +21,7 @@ const KINDS = {
   narrow: [9, narrow],
   call: [36, call],
   burst: [10, burst],
+  drip: [3, drip],
   strict: [12, strict],
   finish: [14, finish],
   deliver: [12, deliver],
