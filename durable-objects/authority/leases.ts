@@ -225,9 +225,9 @@ export class Leases {
   }
 
   /** When the last slice granted must be over everywhere, by this object's timer: its clock may have been set. */
-  get liveUntil(): EpochMs | null {
+  liveUntil(now: EpochMs): EpochMs | null {
     if (this.#liveTimer === null) return null;
-    return (this.#context.now() + this.#context.config.limits.leaseMs) as EpochMs;
+    return (now + this.#context.config.limits.leaseMs) as EpochMs;
   }
 
   #arm(): void {

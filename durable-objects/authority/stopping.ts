@@ -85,9 +85,9 @@ export class Stopping {
 
   /** After a restart: slices that were not reported count as granted now, so a fence that was open waits again. */
   wake(): void {
-    const live = this.#leases.liveUntil;
-    if (live === null) return;
     const now = this.#context.now();
+    const live = this.#leases.liveUntil(now);
+    if (live === null) return;
     const open = this.#context.db.select().from(t.stops).where(gt(t.stops.fenceAt, now)).all();
     const fenceAt = live + ENVELOPE_SLACK_MS;
     const late = open.filter((stop) => stop.fenceAt < fenceAt && this.#leases.hasOpen(stop.path as NodePath));
@@ -287,7 +287,7 @@ export class Stopping {
       .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
       .where(and(atOrBelow(t.holds.path, path), isNull(t.outcomes.holdId)))
       .get()?.at;
-    const leased = this.#leases.hasOpen(path) ? (this.#leases.liveUntil ?? now) + ENVELOPE_SLACK_MS : 0;
+    const leased = this.#leases.hasOpen(path) ? (this.#leases.liveUntil(now) ?? now) + ENVELOPE_SLACK_MS : 0;
     return Math.max(now, last ?? 0, leased) as EpochMs;
   }
 
