@@ -65,7 +65,7 @@ function readArgs() {
 function runShard(shard: Shard, children: Set<ChildProcess>, tell: (told: Told) => void): Promise<void> {
   const child = fork(SCRIPT, {
     execPath: nodeBinary(),
-    execArgv: ["--disable-warning=ExperimentalWarning"],
+    execArgv: ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=64"],
     serialization: "advanced",
     env: quietEnv(),
   });

@@ -40,11 +40,11 @@ function end(world: World, chance: Chance, made: SimCall): void {
 }
 
 export async function call(world: World, chance: Chance): Promise<void> {
-  await begin(world, chance, "counted", chance.int(1, 3));
+  await begin(world, chance, "counted", chance.int(1, 2));
 }
 
 export async function burst(world: World, chance: Chance): Promise<void> {
-  await begin(world, chance, "counted", chance.int(4, 12));
+  await begin(world, chance, "counted", chance.int(4, 9));
 }
 
 /** One caller that goes on for longer than a slice lives: first at once, then drop by drop, whatever its host's clock does. */

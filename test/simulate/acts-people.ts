@@ -141,11 +141,13 @@ export async function terminate(world: World, chance: Chance): Promise<void> {
   // Whoever still holds a slice of it calls on, and is let through until the fence alone.
   const below = world.clients.filter((client) => isAtOrBelow(client.path, path));
   for (let i = 0; i < 3 && below.length > 0; i++) {
-    for (const isolate of world.liveIsolates)
-      for (const entry of ENTRIES) {
-        const made = await world.call(isolate, chance.pick(below), entry, "counted");
-        if (made !== null) world.say(`${made.id} of it at ${entry.slug} through ${isolate.name}: ${made.state}`);
-      }
+    for (const isolate of world.liveIsolates) {
+      // The caller that was there last, at its entry: if anyone has a slice, it has.
+      const last = world.calls.findLast((each) => each.isolate === isolate && below.includes(each.client));
+      const entry = ENTRIES.find(({ slug }) => slug === last?.slug) ?? chance.pick(ENTRIES);
+      const made = await world.call(isolate, last?.client ?? chance.pick(below), entry, "counted");
+      if (made !== null) world.say(`${made.id} of it at ${entry.slug} through ${isolate.name}: ${made.state}`);
+    }
     await world.timeline.advance(chance.int(100, 1_500));
   }
 }

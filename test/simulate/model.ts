@@ -69,6 +69,11 @@ export function partsOf(hold: ModelHold): { day: number; held: number; settled: 
     });
 }
 
+function soleOf({ parts, outcome, amount, cost }: ModelHold): { day: number; held: number; settled: number } {
+  const day = parts[0]?.day ?? 0;
+  return outcome === null ? { day, held: amount, settled: 0 } : { day, held: 0, settled: cost };
+}
+
 export interface Sums {
   readonly settled: number;
   readonly held: number;
@@ -139,7 +144,7 @@ export class Model {
       else leased += slice.units;
     }
     for (const hold of this.holds)
-      for (const part of partsOf(hold)) {
+      for (const part of hold.parts.length === 1 ? [soleOf(hold)] : partsOf(hold)) {
         if (!counts({ path: hold.path, agent: hold.agent, day: part.day })) continue;
         held += part.held;
         settled += part.settled;

@@ -37,7 +37,7 @@ const stripped = new Map<string, string>();
 const REMEMBERED_KINDS = `
   export const entityKind = Symbol.for("drizzle:entityKind");
   export const hasOwnEntityKind = Symbol.for("drizzle:hasOwnEntityKind");
-  const answers = new WeakMap();
+  const answers = new Map();
   export function is(value, type) {
     if (!value || typeof value !== "object") return false;
     const own = Object.getPrototypeOf(value)?.constructor;
