@@ -56,7 +56,7 @@ beforeAll(async () => {
   });
   unknown = operations.filter(({ state }) => state === "unknown");
   await deployment.restart();
-}, 120_000);
+}, 240_000);
 afterAll(() => deployment.end());
 
 const of = (kind: Kind) => acknowledged.filter(([operation]) => operation.kind === kind);
@@ -187,4 +187,4 @@ test("D1 has every row of every member's log once, in order, without a gap, unde
     expect(listed.map(({ id }) => id).toSorted()).toEqual(sessions.map(({ id }) => id).toSorted());
     for (const { id, endedAt } of sessions) expect(listed.find((row) => row.id === id)?.endedAt).toBe(endedAt);
   }
-}, 90_000);
+}, 240_000);

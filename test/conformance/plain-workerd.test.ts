@@ -28,7 +28,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "legate-plain-"));
   const { url: issuer, secrets, objectsDir } = deployment;
   plain = await Plain.build({ folder, objectsDir, issuer, secrets });
-}, 120_000);
+}, 240_000);
 afterAll(async () => {
   await deployment.end();
   rmSync(folder, { recursive: true, force: true });

@@ -96,7 +96,7 @@ describe("when an operator's DELETE has returned", () => {
       reason: "conformance",
     });
     bystander.close();
-  }, 60_000);
+  }, 120_000);
 
   test("no token of it renews, redeems or connects, and a second DELETE says so", async () => {
     const { member, session, child } = await family();
