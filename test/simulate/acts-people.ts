@@ -111,8 +111,7 @@ export async function cap(world: World, chance: Chance): Promise<void> {
     const set = await world.ask("setAgentCap", [agent.id, to, BY]);
     must(set.ok || isUnanswered(set), "an agent's cap is set", () => JSON.stringify(set));
     if (!set.ok) return;
-    if (to < (world.model.agents.get(agent.id) ?? 0)) world.model.loweredAgents.add(agent.id);
-    world.model.agents.set(agent.id, to);
+    world.model.capAgent(agent.id, to);
     world.say(`the cap of an agent is set to ${to}`);
     return;
   }
@@ -124,8 +123,7 @@ export async function cap(world: World, chance: Chance): Promise<void> {
   ]);
   world.say(`the cap of ${short(node.path)} is set to ${to}: ${told(set)}`);
   if (!set.ok) return; // it has ended, or the object has not heard of it yet
-  node.cap = to;
-  node.capMost = node.capMost === null ? null : Math.max(node.capMost, to);
+  world.model.capNode(node, to);
 }
 
 export async function terminate(world: World, chance: Chance): Promise<void> {

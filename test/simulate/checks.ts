@@ -120,6 +120,7 @@ export async function checkLeashes(world: World, asked: readonly Client[]): Prom
   const now = world.timeline.objectNow;
   const clients: Client[] = [];
   for (const client of asked) if ((await world.fresh(client)) !== null) clients.push(client);
+  if (clients.length === 0) return; // an evicted object would wake at a later question, and count slices from there
   const live: Result<LeashView, Denial>[] = [];
   for (const client of clients) live.push(await checkLeash(world, client));
   const compare = async (): Promise<void> => {

@@ -110,6 +110,16 @@ export class Model {
     this.termMs = termMs;
   }
 
+  capAgent(id: string, cap: number): void {
+    if (cap < (this.agents.get(id) ?? 0)) this.loweredAgents.add(id);
+    this.agents.set(id, cap);
+  }
+
+  capNode(node: ModelNode, cap: number | null): void {
+    node.capMost = cap === null || node.capMost === null ? null : Math.max(node.capMost, cap);
+    node.cap = cap;
+  }
+
   /** The object looks at its clock: days move forward alone, and slices whose time is over count as spent. */
   look(now: number): void {
     this.day = Math.max(this.day, dayOf(now as EpochMs));

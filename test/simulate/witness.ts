@@ -365,6 +365,31 @@ export class Witness {
         this.#model.stops.push({ path: path as NodePath, fenceTrue: Infinity });
   }
 
+  /** Grants that nobody was told of, and caps that were set, where the object threw after its commit. */
+  async noticeCaps(): Promise<void> {
+    for (const { id, cap } of await this.#host.rows("select id, cap from agents"))
+      this.#model.capAgent(String(id), Number(cap));
+    const nodes = await this.#host.rows(
+      `select n.path as path, n.cap as cap, n.reserved as reserved, n.live_until_seconds as ends, s.client_id as agent
+         from nodes n join sessions s on s.id = n.session`,
+    );
+    for (const row of nodes) {
+      const path = row["path"] as NodePath;
+      const cap = row["cap"] as number | null;
+      const known = this.#model.nodes.get(path);
+      if (known !== undefined) this.#model.capNode(known, cap);
+      else
+        this.#model.nodes.set(path, {
+          path,
+          agent: String(row["agent"]),
+          cap,
+          capMost: cap,
+          reserved: Number(row["reserved"] ?? 0),
+          endsAt: Number(row["ends"]) * 1_000,
+        });
+    }
+  }
+
   /** Everything that lies at or below a path has ended; the fence is told in true time. */
   stopped(path: NodePath, fenceAt: number): void {
     const fenceTrue = this.#timeline.now + Math.max(0, fenceAt - this.#timeline.objectNow);

@@ -151,9 +151,10 @@ export class World {
     }
   }
 
-  /** Nobody knows how far the object came: marks may have been made, and it may have woken. At the same moment it is asked again. */
+  /** Nobody knows how far the object came: marks and caps may have been made, and it may have woken. At the same moment it is asked again. */
   async afterThrow(): Promise<void> {
     await this.witness.noticeStops();
+    await this.witness.noticeCaps();
     await this.#wake();
   }
 
