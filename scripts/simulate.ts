@@ -108,9 +108,14 @@ await main(async () => {
       shards.length = 0;
     }
   };
-  const stop = (): void => children.forEach((child) => child.kill("SIGTERM"));
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
+  let interrupted: number | null = null;
+  const stop = (status: number): void => {
+    interrupted = status;
+    shards.length = 0;
+    for (const child of children) child.kill("SIGTERM");
+  };
+  process.once("SIGINT", () => stop(130));
+  process.once("SIGTERM", () => stop(143));
   await Promise.all(
     Array.from({ length: jobs }, async () => {
       for (let shard = shards.shift(); shard !== undefined; shard = shards.shift())
@@ -118,6 +123,10 @@ await main(async () => {
     }),
   );
   if (isLive) process.stdout.write("\r\u001b[K");
+  if (interrupted !== null && sums.failure === null) {
+    console.error(`Interrupted after ${sums.runs} of ${to - from} runs of seed ${seed}; none of them broke a promise.`);
+    return interrupted;
+  }
   const ms = Date.now() - began;
   if (json) say(JSON.stringify({ on, seed, from, commands, ...sums, ms }));
   else tellHuman(sums, { on, seed, ms, commands });

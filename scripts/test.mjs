@@ -1,20 +1,23 @@
 // npm test: installs what is missing, runs every layer whose tools are there, and ends with one line of sums.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { install } from "./lib/install.mjs";
 import { nodeBinary, ROOT, quietEnv } from "./lib/paths.mjs";
 import { bold, green, main, red, say, seconds, yellow } from "./lib/term.mjs";
 import { TOOLS, aptLine } from "./lib/tools.mjs";
 
-/** The layers in the order in which they are worth knowing: what breaks first is cheapest to find. */
+/**
+ * The layers in the order in which they are worth knowing: what breaks first is cheapest to find. One that only computes
+ * runs `beside` another that mostly waits for sockets and timers, at a priority that takes nothing from it.
+ */
 const LAYERS = [
   { name: "core", needs: [] },
   { name: "workerd", needs: [] },
   { name: "conformance", needs: [] },
   { name: "ceph", needs: ["ceph"] },
-  { name: "simulate", needs: [] },
+  { name: "simulate", needs: [], beside: "conformance" },
   { name: "browser", needs: ["chromium"] },
 ];
 
@@ -38,7 +41,7 @@ function hasTests(layer) {
 }
 
 /** Runs vitest for one layer and counts from its JSON report; a crash without a report counts as one failure. */
-async function runLayer(layer, args) {
+async function runLayer({ name: layer }, args, isBeside) {
   const scratch = mkdtempSync(join(tmpdir(), "legate-test-"));
   const report = join(scratch, "report.json");
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
@@ -47,10 +50,15 @@ async function runLayer(layer, args) {
     [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", "--project", layer, ...reporters, ...args],
     {
       cwd: ROOT,
-      stdio: ["ignore", "inherit", "inherit"],
+      stdio: ["ignore", isBeside ? "pipe" : "inherit", isBeside ? "pipe" : "inherit"],
       env: { ...quietEnv(), CI: process.env.CI ?? "" },
     },
   );
+  const printed = [];
+  if (isBeside) {
+    setPriority(vitest.pid, constants.priority.PRIORITY_LOW);
+    for (const stream of [vitest.stdout, vitest.stderr]) stream.on("data", (chunk) => printed.push(chunk));
+  }
   const code = await new Promise((done) => vitest.once("close", done));
   const found = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : {};
   rmSync(scratch, { recursive: true });
@@ -60,13 +68,20 @@ async function runLayer(layer, args) {
     // A file that does not load, or an error outside any test, fails no test and yet fails the run.
     failed: code !== 0 && failed === 0 ? 1 : failed,
     skipped: (found.numPendingTests ?? 0) + (found.numTodoTests ?? 0),
+    printed: Buffer.concat(printed),
   };
 }
 
-async function result(layer, args) {
+async function result(layer, args, isBeside) {
+  const began = Date.now();
+  const found = await resultOf(layer, args, isBeside);
+  return { name: layer.name, ...found, ms: Date.now() - began };
+}
+
+async function resultOf(layer, args, isBeside) {
   if (!hasTests(layer.name)) return { passed: 0, failed: 0, skipped: 0, note: "no tests yet" };
   const missing = layer.needs.map((need) => TOOLS[need]).filter((tool) => tool.find() === null);
-  if (missing.length === 0) return runLayer(layer.name, args);
+  if (missing.length === 0) return runLayer(layer, args, isBeside);
   const line = `needs ${missing.map((tool) => tool.name).join(", ")}: ${aptLine(missing.flatMap((tool) => tool.packages))}`;
   return isCi ? { passed: 0, failed: 1, skipped: 0, note: line } : { passed: 0, failed: 0, skipped: 1, note: line };
 }
@@ -92,10 +107,12 @@ await main(async () => {
   const layers = LAYERS.filter(({ name }) => asked.length === 0 || asked.includes(name));
 
   const rows = [];
+  const begun = new Map();
   for (const layer of layers) {
     say(`\n${bold(`── ${layer.name}`)}`);
-    const began = Date.now();
-    const row = { name: layer.name, ...(await result(layer, rest)), ms: Date.now() - began };
+    for (const other of layers) if (other.beside === layer.name) begun.set(other.name, result(other, rest, true));
+    const row = await (begun.get(layer.name) ?? result(layer, rest, false));
+    if (row.printed) process.stdout.write(row.printed);
     if (row.note) say(row.note);
     rows.push(row);
   }

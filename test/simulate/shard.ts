@@ -45,10 +45,12 @@ async function work({ on, seed, from, to, commands }: Shard): Promise<void> {
 // Where the storage is made to fail, the object says so, thousands of times.
 console.error = () => undefined;
 
+process.once("disconnect", () => process.exit(1)); // whoever asked has gone
 process.once("message", (shard: Shard) => {
   work(shard).then(
     () => {
       tell({ kind: "done" });
+      process.removeAllListeners("disconnect");
       process.disconnect();
     },
     (thrown: unknown) => {
