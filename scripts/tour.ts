@@ -197,7 +197,7 @@ async function stop(walk: Walk, operator: Person, sessions: readonly AgentSessio
   const { code, reason } = await closed;
   expect(
     code === 4403 && Date.now() - began < took + 1_000,
-    `the analyst's socket closed with ${code} "${short(reason)}"`,
+    `the analyst's socket closed with ${code} ${short(reason)}`,
   );
   for (const [who, session] of [
     ["the assistant", sessions[0]],

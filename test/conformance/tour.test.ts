@@ -93,11 +93,11 @@ describe("the example agents", () => {
     ).chats;
   const LONG = "Tides? Corals? Salmon? Rainbows? Lightning?";
 
-  test("stream: the first event is there before the last is written", async () => {
-    const seen: { event: string; at: number }[] = [];
-    for await (const { event } of events(await chat(LONG, "streams"))) seen.push({ event, at: Date.now() });
-    expect(seen.map(({ event }) => event)).toEqual(["plan", ...Array<string>(5).fill("result"), "done"]);
-    expect(seen.at(-1)!.at).toBeGreaterThan(seen[0]!.at);
+  // That the first event is there before the last is written: test/workerd/gate-streams.test.ts, where an agent waits for it.
+  test("stream: a plan, a result for each step, and an end", async () => {
+    const seen: string[] = [];
+    for await (const { event } of events(await chat(LONG, "streams"))) seen.push(event);
+    expect(seen).toEqual(["plan", ...Array<string>(5).fill("result"), "done"]);
     expect(await history("streams")).toMatchObject([{ state: "done", steps: 5 }]);
   });
 
