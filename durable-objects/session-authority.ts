@@ -22,7 +22,7 @@ import type * as questions from "../core/wire/questions.ts";
 import type * as rpc from "../core/wire/rpc.ts";
 import migrations from "../drizzle/authority/migrations/migrations.js";
 import { config } from "../legate.config.ts";
-import { Agents, type NewAgent } from "./authority/agents.ts";
+import { Agents } from "./authority/agents.ts";
 import { Alarms } from "./authority/alarms.ts";
 import { Audit } from "./authority/audit.ts";
 import { Ballast } from "./authority/ballast.ts";
@@ -95,7 +95,14 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const book = new BudgetBook(context);
     const people = new People(context, audit);
     const lines = new Lines(context, people, alarms, book);
-    const agents = new Agents(context, people, audit, alarms, (user) => env.AUTHORITY.getByName(user));
+    const agents = new Agents({
+      context,
+      people,
+      lines,
+      audit,
+      alarms,
+      peer: (user) => env.AUTHORITY.getByName(user),
+    });
     const tallies = new Tallies(context, audit, alarms);
     const rates = new Rates(context);
     const leases = new Leases({ context, book, rates, tallies, audit, alarms });
@@ -215,7 +222,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async setTier(tier: Tier, by: questions.By) {
     return this.#people.setTier(tier, by);
   }
-  async registerAgent(agent: NewAgent) {
+  async registerAgent(agent: questions.NewAgent) {
     return this.#agents.register(agent);
   }
   async agents() {
@@ -224,8 +231,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async agent(id: AgentId) {
     return this.#agents.agent(id);
   }
-  async setAgentCap(id: AgentId, cap: Micros, by: questions.By) {
-    return this.#agents.setCap(id, cap, by);
+  async setAgentCap(question: questions.AgentCap) {
+    return this.#agents.setCap(question);
   }
   async removeAgent(id: AgentId, by: questions.By) {
     const stopped = await this.#stopping.stopAgent(id, by, true);

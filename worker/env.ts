@@ -9,8 +9,16 @@ import { audienceWithin, type AgentEntry, type LegateConfig } from "../core/conf
 import type { Denial } from "../core/denial.ts";
 import type { EpochMs, IdMac, RandomBytes, UserId } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
-import { cookieTokenKey, liveSecrets, sessionTokenKey, type LiveSecret, type TokenKey } from "../core/token/keyring.ts";
-import { deriveBytes, importMacKey, LABEL, parseSecret, type Secret } from "../core/token/mac.ts";
+import {
+  cookieTokenKey,
+  liveSecrets,
+  sealKey,
+  sessionTokenKey,
+  type LiveSecret,
+  type SealKey,
+  type TokenKey,
+} from "../core/token/keyring.ts";
+import { deriveBytes, LABEL, parseSecret, type Secret } from "../core/token/mac.ts";
 import { importIdentityKey, type IdentityKey } from "../core/wire/identity.ts";
 import { CHANNEL_HEADER } from "../core/wire/http.ts";
 import type { ChannelOrder } from "../core/wire/questions.ts";
@@ -35,12 +43,12 @@ export interface Edge {
   readonly cookieKey: TokenKey;
   /** Signing secret first: for keys of audiences, derived when asked for. */
   readonly secrets: readonly LiveSecret[];
-  /** Seals handles of connections, and what else only the edge reads again. */
-  readonly connectionKey: CryptoKey;
-  readonly cursorKey: CryptoKey;
-  readonly deviceKey: CryptoKey;
+  /** Seals handles of connections, which outlive a rotation of the secret. */
+  readonly connectionKey: SealKey;
+  readonly cursorKey: SealKey;
+  readonly deviceKey: SealKey;
   /** Tags tickets, so that an invented one touches no object. */
-  readonly ticketKey: CryptoKey;
+  readonly ticketKey: SealKey;
   /** Keys of envelopes, by agents' Worker; the first signs. */
   readonly identityKeys: ReadonlyMap<string, readonly IdentityKey[]>;
   readonly bootstrap: string | null;
@@ -131,8 +139,6 @@ async function makeEdge(env: Env): Promise<Edge> {
   if (idKey === null || idKey.length !== 32)
     throw new Error("LEGATE_ID_KEY must be 32 random bytes in base64url; make one with: npm run keys -- id");
   const secrets = await liveSecrets(roots);
-  const signing = roots[0] as Secret;
-  const derive = async (label: string) => importMacKey((await deriveBytes(signing, label)).revealBytes());
   const bindings = env as unknown as Record<string, unknown>;
   return {
     issuer,
@@ -143,10 +149,10 @@ async function makeEdge(env: Env): Promise<Edge> {
     sessionKey: await sessionTokenKey(secrets, issuer),
     cookieKey: await cookieTokenKey(secrets, issuer),
     secrets,
-    connectionKey: await derive(LABEL.connection),
-    cursorKey: await derive(LABEL.cursor),
-    deviceKey: await derive(LABEL.device),
-    ticketKey: await derive(LABEL.ticket),
+    connectionKey: await sealKey(secrets, LABEL.connection),
+    cursorKey: await sealKey(secrets, LABEL.cursor),
+    deviceKey: await sealKey(secrets, LABEL.device),
+    ticketKey: await sealKey(secrets, LABEL.ticket),
     identityKeys: await identityKeysOf(config, roots),
     bootstrap: optional.LEGATE_BOOTSTRAP || null,
     publicJwks: [

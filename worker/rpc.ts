@@ -4,14 +4,12 @@
  * key signed, or a handle that this file sealed. Nothing is thrown across.
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { decodeBase64url, encodeBase64url } from "../core/base64url.ts";
 import type { AgentEntry } from "../core/config.ts";
 import type { Denial } from "../core/denial.ts";
 import { explainCode } from "../core/explain.ts";
 import { isMicros, type ConnectionId, type EpochMs, type Micros, type Slug, type UserId } from "../core/ids.ts";
 import { err, ok, type Result } from "../core/result.ts";
 import { decodeObject, encodeObject } from "../core/token/format.ts";
-import { hmac, hmacMatches } from "../core/token/mac.ts";
 import { openIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AuthorityServiceRpc } from "../core/wire/agents.ts";
 import type { Settled } from "../core/wire/answers.ts";
@@ -253,15 +251,14 @@ function entryOf(edge: Edge, slug: string, worker: string): AgentEntry | null {
 
 async function sealHandle(edge: Edge, handle: Handle): Promise<string> {
   const payload = encodeObject(handle);
-  return `${payload}.${encodeBase64url(await hmac(edge.connectionKey, payload))}`;
+  return `${payload}.${await edge.connectionKey.seal(payload)}`;
 }
 
 /** @returns the handle, or null unless this deployment sealed it for that Worker and it has not ended */
 async function openHandle(edge: Edge, worker: string, text: unknown): Promise<Handle | null> {
-  const [payload, signature, ...rest] = typeof text === "string" ? text.split(".") : [];
-  const mac = signature === undefined ? null : decodeBase64url(signature);
-  if (payload === undefined || mac === null || rest.length > 0) return null;
-  if (!(await hmacMatches(edge.connectionKey, mac, payload))) return null;
+  const [payload, seal, ...rest] = typeof text === "string" ? text.split(".") : [];
+  if (payload === undefined || seal === undefined || rest.length > 0) return null;
+  if (!(await edge.connectionKey.isSeal(seal, payload))) return null;
   const handle = decodeObject(payload)?.value as unknown as Handle | undefined;
   return handle !== undefined && handle.worker === worker && handle.end > edge.now() ? handle : null;
 }

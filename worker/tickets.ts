@@ -4,11 +4,10 @@
  * what it stands for comes from there. None is ever logged, or put into a URL.
  */
 import { createHash } from "node:crypto";
-import { decodeBase64url, encodeBase64url } from "../core/base64url.ts";
+import { encodeBase64url } from "../core/base64url.ts";
 import type { Denial } from "../core/denial.ts";
 import { isUserId, type NodePath, type UserId } from "../core/ids.ts";
 import { err, type Result } from "../core/result.ts";
-import { hmac, hmacMatches } from "../core/token/mac.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import type { TicketTarget } from "../core/wire/questions.ts";
 import type { Edge } from "./env.ts";
@@ -29,15 +28,14 @@ const digestOf = (secret: string): string => createHash("sha256").update(secret)
 
 export async function makeTicket(edge: Edge, user: UserId): Promise<Ticket & { readonly text: string }> {
   const secret = encodeBase64url(edge.random(SECRET_BYTES));
-  const tag = encodeBase64url(await hmac(edge.ticketKey, `${user}.${secret}`));
+  const tag = await edge.ticketKey.seal(`${user}.${secret}`);
   return { user, digest: digestOf(secret), text: `ticket.${user}.${secret}.${tag}` };
 }
 
 /** @returns whose it is, or null unless this deployment made exactly this text */
 export async function openTicket(edge: Edge, text: unknown): Promise<Ticket | null> {
   const [, user = "", secret = "", tag = ""] = typeof text === "string" ? (TICKET_PATTERN.exec(text) ?? []) : [];
-  const mac = decodeBase64url(tag);
-  if (mac === null || !isUserId(user) || !(await hmacMatches(edge.ticketKey, mac, `${user}.${secret}`))) return null;
+  if (!isUserId(user) || !(await edge.ticketKey.isSeal(tag, `${user}.${secret}`))) return null;
   return { user, digest: digestOf(secret) };
 }
 

@@ -3,10 +3,11 @@
  * how a secret is rotated without a gap (DESIGN.md §3, Rotation). The shell keeps the value, never the promise of one:
  * a promise that another request began may never settle (workerd, connection reset).
  */
+import { decodeBase64url, encodeBase64url } from "../base64url.ts";
 import type { EpochSeconds } from "../ids.ts";
 import { COOKIE_LIFE_SECONDS, FOREIGN_AUDIENCE_LIFE_MAX_SECONDS, TOKEN_LIFE_MAX_SECONDS } from "../limits.ts";
 import { headerSegment, type TokenClaims } from "./format.ts";
-import { deriveBytes, importMacKey, keyIdOf, LABEL, type Secret, type MacKey } from "./mac.ts";
+import { deriveBytes, hmac, hmacMatches, importMacKey, keyIdOf, LABEL, type Secret, type MacKey } from "./mac.ts";
 import { mintToken } from "./mint.ts";
 import type { Verifier } from "./verify.ts";
 
@@ -19,6 +20,14 @@ export interface LiveSecret {
 export interface TokenKey {
   readonly verifier: Verifier;
   mint(claims: Omit<TokenClaims, "iss" | "aud">): Promise<string>;
+}
+
+/** Seals what only this deployment reads again: handles, tickets, cursors, devices. */
+export interface SealKey {
+  /** @returns the seal, base64url */
+  seal(message: string): Promise<string>;
+  /** Whether that is the seal of that message, under any live secret. */
+  isSeal(seal: string, message: string): Promise<boolean>;
 }
 
 /** @param secrets the one that signs first, then those that only verify */
@@ -59,6 +68,23 @@ export function audienceTokenKey(live: readonly LiveSecret[], issuer: string, au
 /** A person's cookie: a token under a key of its own, so that it is never taken as a Bearer. */
 export function cookieTokenKey(live: readonly LiveSecret[], issuer: string): Promise<TokenKey> {
   return tokenKey(live, LABEL.cookie, issuer, issuer, COOKIE_LIFE_SECONDS);
+}
+
+/** @param label of the purpose: no key serves two */
+export async function sealKey(live: readonly LiveSecret[], label: string): Promise<SealKey> {
+  const keys: MacKey[] = [];
+  for (const { secret } of live) keys.push(await importMacKey((await deriveBytes(secret, label)).revealBytes()));
+  const [first] = keys;
+  if (first === undefined) throw new TypeError("no signing secret");
+  return {
+    seal: async (message) => encodeBase64url(await hmac(first, message)),
+    async isSeal(seal, message) {
+      const mac = decodeBase64url(seal);
+      if (mac === null) return false;
+      for (const key of keys) if (await hmacMatches(key, mac, message)) return true;
+      return false;
+    },
+  };
 }
 
 /** The end of a new token: its window, or its grant's end if that comes first. */

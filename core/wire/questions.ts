@@ -68,8 +68,31 @@ export interface OpenSession {
   readonly budget: Micros | null;
   readonly ttlSeconds: number | null;
   readonly origin: Origin;
+  /** Set where a person opens it by their cookie: its session lives in the transaction that opens the other, or none opens. */
+  readonly cookie: VerifiedToken | null;
   readonly by: By;
   readonly idempotency: Idempotency | null;
+}
+
+/** An agent that a person registers. */
+export interface NewAgent {
+  readonly name: string;
+  readonly key: AgentKey;
+  /** Null: all that the person's tier may hand on. */
+  readonly scope: readonly string[] | null;
+  readonly cap: Micros | null;
+  /** As in `OpenSession`. */
+  readonly cookie: VerifiedToken | null;
+  readonly by: By;
+  readonly idempotency: Idempotency | null;
+}
+
+export interface AgentCap {
+  readonly id: AgentId;
+  readonly cap: Micros;
+  /** As in `OpenSession`; null where an operator sets it. */
+  readonly cookie: VerifiedToken | null;
+  readonly by: By;
 }
 
 /** A grant below a node of the caller's: redeemed by another agent, or narrowed online by the same one. */
@@ -194,9 +217,12 @@ export interface MessageQuestion {
   readonly cost: Micros;
 }
 
-/** Whose right it is to end, inspect or lower a node: already proven by the caller, compared with the path again here. */
+/**
+ * Whose right it is to end, inspect or lower a node: already proven by the caller, compared with the path again here. A
+ * person's cookie is one more session, which must live in the same transaction; null where the edge acts for them itself.
+ */
 export type Reach =
-  | { readonly kind: "person" }
+  | { readonly kind: "person"; readonly cookie: VerifiedToken | null }
   | { readonly kind: "operator" }
   | { readonly kind: "node"; readonly token: VerifiedToken };
 

@@ -34,7 +34,7 @@ import type { CredentialsRpc } from "./credentials.ts";
 import type { HoldsRpc } from "./holds.ts";
 import type {
   AdmitQuestion,
-  AgentKey,
+  AgentCap,
   Authenticate,
   By,
   ChargeQuestion,
@@ -45,6 +45,7 @@ import type {
   Idempotency,
   LockOrder,
   MessageQuestion,
+  NewAgent,
   OpenSession,
   Reach,
   Renew,
@@ -60,17 +61,10 @@ export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   person(): Promise<Result<PersonView, Denial>>;
   setTier(tier: Tier, by: By): Promise<Result<PersonView, Denial>>;
 
-  registerAgent(agent: {
-    name: string;
-    key: AgentKey;
-    scope: readonly string[];
-    cap: Micros | null;
-    by: By;
-    idempotency: Idempotency | null;
-  }): Promise<Result<AgentView, Denial>>;
+  registerAgent(agent: NewAgent): Promise<Result<AgentView, Denial>>;
   agents(): Promise<Result<readonly AgentView[], Denial>>;
   agent(id: AgentId): Promise<Result<AgentView, Denial>>;
-  setAgentCap(id: AgentId, cap: Micros, by: By): Promise<Result<AgentView, Denial>>;
+  setAgentCap(question: AgentCap): Promise<Result<AgentView, Denial>>;
   /** Ends everything it runs, here and in the objects of all users noted for it. */
   removeAgent(id: AgentId, by: By): Promise<Result<null, Denial>>;
   stopAgent(id: AgentId, by: By): Promise<Result<{ readonly pendingUsers: number }, Denial>>;

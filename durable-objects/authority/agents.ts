@@ -6,31 +6,25 @@
 import { importJWK, jwtVerify, type JWTPayload } from "jose";
 import { and, count, eq, gt, lt, ne, sql } from "drizzle-orm";
 import { canonicalJson } from "../../core/audit/canonical.ts";
+import { scopesOfTier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import { makeOwnedId, userOf, type AgentId, type EpochMs, type Micros, type UserId } from "../../core/ids.ts";
 import { AGENTS_USER_MAX, ASSERTION_LIFE_MAX_SECONDS, ASSERTION_SKEW_SECONDS } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { AgentView, AuthenticatedClient } from "../../core/wire/answers.ts";
-import type { AgentKey, Authenticate, By, Idempotency } from "../../core/wire/questions.ts";
+import type { AgentCap, Authenticate, By, NewAgent } from "../../core/wire/questions.ts";
 import type { AuthorityRpc } from "../../core/wire/rpc.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
+import type { Lines } from "./line.ts";
 import { lockOf } from "./lock-of.ts";
 import { whoOf, type People } from "./people.ts";
+import { requireScope } from "./sessions.ts";
 
 type AgentRow = typeof t.agents.$inferSelect;
-
-export interface NewAgent {
-  readonly name: string;
-  readonly key: AgentKey;
-  readonly scope: readonly string[];
-  readonly cap: Micros | null;
-  readonly by: By;
-  readonly idempotency: Idempotency | null;
-}
 
 const JTI_LENGTH_MAX = 128;
 
@@ -41,18 +35,27 @@ function refused(fault: string): Result<never, Denial> {
 export class Agents {
   readonly #context: Context;
   readonly #people: People;
+  readonly #lines: Lines;
   readonly #audit: Audit;
   readonly #alarms: Alarms;
   /** Other users' objects. */
   readonly #peer: (user: UserId) => AuthorityRpc;
 
-  constructor(context: Context, people: People, audit: Audit, alarms: Alarms, peer: (user: UserId) => AuthorityRpc) {
-    this.#context = context;
-    this.#people = people;
-    this.#audit = audit;
-    this.#alarms = alarms;
-    this.#peer = peer;
-    alarms.define("push", { where: "outside", run: (key) => this.#push(key) });
+  constructor(parts: {
+    context: Context;
+    people: People;
+    lines: Lines;
+    audit: Audit;
+    alarms: Alarms;
+    peer: (user: UserId) => AuthorityRpc;
+  }) {
+    this.#context = parts.context;
+    this.#people = parts.people;
+    this.#lines = parts.lines;
+    this.#audit = parts.audit;
+    this.#alarms = parts.alarms;
+    this.#peer = parts.peer;
+    this.#alarms.define("push", { where: "outside", run: (key) => this.#push(key) });
   }
 
   register(agent: NewAgent): Result<AgentView, Denial> {
@@ -60,8 +63,12 @@ export class Agents {
       const now = this.#context.now();
       const person = this.#people.requireActive();
       if (!person.ok) return person;
+      const cookie = this.#lines.requireCookie(agent.cookie, now);
+      if (!cookie.ok) return cookie;
       return once(this.#context, agent.idempotency, now, () => {
         const { db } = this.#context;
+        const scope = requireScope(agent.scope, scopesOfTier(this.#context.config, person.value.tier));
+        if (!scope.ok) return scope;
         const live = db.select({ n: count() }).from(t.agents).where(eq(t.agents.state, "active")).get()?.n ?? 0;
         if (live >= AGENTS_USER_MAX) return err({ reason: "quota_reached", what: "agents", limit: AGENTS_USER_MAX });
         const row: AgentRow = {
@@ -69,7 +76,7 @@ export class Agents {
           name: agent.name,
           alg: agent.key.alg,
           jwk: { ...agent.key.jwk },
-          scope: [...agent.scope],
+          scope: scope.value,
           cap: agent.cap,
           stopCount: 0,
           state: "active",
@@ -104,8 +111,10 @@ export class Agents {
       .get();
   }
 
-  setCap(id: AgentId, cap: Micros, by: By): Result<AgentView, Denial> {
+  setCap({ id, cap, cookie, by }: AgentCap): Result<AgentView, Denial> {
     return this.#context.decide(() => {
+      const live = this.#lines.requireCookie(cookie, this.#context.now());
+      if (!live.ok) return live;
       const row = this.active(id);
       if (row === undefined) return err({ reason: "not_found" });
       this.#context.db.update(t.agents).set({ cap }).where(eq(t.agents.id, id)).run();

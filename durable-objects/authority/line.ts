@@ -94,6 +94,12 @@ export class Lines {
     return ok({ ...live.value, caps });
   }
 
+  /** The cookie by which a person acts, where they do: the session that it stands for lives now. Call inside a decision. */
+  requireCookie(cookie: VerifiedToken | null, now: EpochMs): Result<null, Denial> {
+    const live = cookie === null ? ok(null) : this.requireLive(cookie, now);
+    return live.ok ? ok(null) : live;
+  }
+
   /** The same for a path whose nodes are all recorded: sockets, and what an operator names. */
   requireLivePath(path: NodePath, now: EpochMs): Result<LiveLine, Denial> {
     const rows = this.#rowsOf(path);

@@ -75,6 +75,8 @@ export class Sessions {
       if (question.enrolment !== null) this.#people.ensure(question.enrolment);
       const person = this.#people.requireActive();
       if (!person.ok) return person;
+      const cookie = this.#lines.requireCookie(question.cookie, now);
+      if (!cookie.ok) return cookie;
       return once(this.#context, question.idempotency, now, () => this.#open(question, person.value, now));
     });
   }
@@ -328,7 +330,7 @@ export class Sessions {
 }
 
 /** Nothing asked: all of it. More than may be given is refused, never silently cut. */
-function requireScope(asked: readonly string[] | null, may: readonly string[]): Result<string[], Denial> {
+export function requireScope(asked: readonly string[] | null, may: readonly string[]): Result<string[], Denial> {
   if (asked === null) return ok([...may]);
   const over = asked.filter((name) => !may.includes(name));
   return over.length > 0 ? err({ reason: "scope_invalid", scope: over }) : ok([...new Set(asked)]);

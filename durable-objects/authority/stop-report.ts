@@ -3,7 +3,7 @@
  * of ours is pending: calls that still run are the agents', and what was handed out lives until its own end. Whatever
  * else a session may leave behind adds a plane: what it has is dropped with the mark, and has a line here.
  */
-import { and, count, eq, inArray, isNull, max, sql, sum } from "drizzle-orm";
+import { and, count, eq, inArray, isNull, max, sql, sum, type SQL } from "drizzle-orm";
 import { lineOf, sessionOf, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import type { StopPlane, StopReport } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
@@ -59,11 +59,20 @@ export class StopReports {
     const objects = this.#objectsOf(stop);
     const planes = this.#planes.map((plane) => plane.line(at, now)).filter((line) => line !== null);
     const pending = [...objects, ...planes].reduce((total, line) => total + line.pending, 0);
+    const isOpen = and(atOrBelow(t.holds.path, at), isNull(t.outcomes.holdId)) as SQL;
     const open = this.#context.db
       .select({ n: count(), deadline: max(t.holds.deadline), micros: sum(t.holds.amount) })
       .from(t.holds)
       .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
-      .where(and(atOrBelow(t.holds.path, at), isNull(t.outcomes.holdId)))
+      .where(isOpen)
+      .get();
+    // What was charged on the way has made some of them larger than they began.
+    const enlarged = this.#context.db
+      .select({ micros: sum(t.charges.enlarged) })
+      .from(t.charges)
+      .innerJoin(t.holds, eq(t.holds.id, t.charges.holdId))
+      .leftJoin(t.outcomes, eq(t.outcomes.holdId, t.holds.id))
+      .where(isOpen)
       .get();
     const passed = stop.fenceAt <= now;
     const running = open?.n ?? 0;
@@ -80,7 +89,7 @@ export class StopReports {
       objects,
       calls: { running, upTo: this.#leases.upTo(at), deadline: (open?.deadline ?? null) as EpochMs | null },
       grants: stop.grants,
-      holds: { left: running, micros: Number(open?.micros ?? 0) as Micros },
+      holds: { left: running, micros: (Number(open?.micros ?? 0) + Number(enlarged?.micros ?? 0)) as Micros },
       planes,
     };
   }

@@ -123,7 +123,8 @@ export class Stopping {
 
   /** Whoever asks may end, read or lower this path: a person theirs, an operator any, a token its own node and below. */
   #requireReach(reach: Reach, path: NodePath, now: EpochMs): Result<null, Denial> {
-    if (reach.kind !== "node") return ok(null);
+    if (reach.kind === "operator") return ok(null);
+    if (reach.kind === "person") return this.#lines.requireCookie(reach.cookie, now);
     if (!isAtOrBelow(path, reach.token.node)) return err({ reason: "not_found" });
     const live = this.#lines.requireLive(reach.token, now);
     return live.ok ? ok(null) : live;

@@ -24,6 +24,7 @@ export async function open(world: World, chance: Chance): Promise<void> {
     budget,
     ttlSeconds,
     origin: ORIGIN,
+    cookie: null,
     by: BY,
     idempotency: null,
   };
@@ -108,7 +109,7 @@ export async function cap(world: World, chance: Chance): Promise<void> {
   if (chance.next() < 0.3) {
     const agent = chance.pick(world.agents);
     const to = chance.int(0, 500);
-    const set = await world.ask("setAgentCap", [agent.id, to, BY]);
+    const set = await world.ask("setAgentCap", [{ id: agent.id, cap: to, cookie: null, by: BY }]);
     must(set.ok || isUnanswered(set), "an agent's cap is set", () => JSON.stringify(set));
     if (!set.ok) return;
     world.model.capAgent(agent.id, to);

@@ -194,7 +194,15 @@ export class World {
   async addAgent(cap: number): Promise<void> {
     const key = { alg: "ES256", jwk: { kty: "EC" } };
     const agent = await this.ask<AgentView>("registerAgent", [
-      { name: "simulated", key, scope: ["plan", "research", "catalog:read"], cap, by: BY, idempotency: null },
+      {
+        name: "simulated",
+        key,
+        scope: ["plan", "research", "catalog:read"],
+        cap,
+        cookie: null,
+        by: BY,
+        idempotency: null,
+      },
     ]);
     if (!agent.ok) throw new Error(JSON.stringify(agent));
     this.agents.push(agent.value);

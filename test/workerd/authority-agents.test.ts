@@ -59,7 +59,7 @@ test("another agent's key does not speak for this one", async () => {
 });
 
 test("an agent without a cap opens no session; with one, asked ∩ registered ∩ tier", async () => {
-  const person = await newPerson("free");
+  const person = await newPerson("pro");
   const bare = await newAgent(person, { cap: null });
   const opening = {
     kind: "agent",
@@ -69,6 +69,7 @@ test("an agent without a cap opens no session; with one, asked ∩ registered �
     budget: null,
     ttlSeconds: null,
     origin: { ip: null, userAgent: null },
+    cookie: null,
     by,
     idempotency: null,
   } as const;
@@ -77,6 +78,7 @@ test("an agent without a cap opens no session; with one, asked ∩ registered �
   );
   const agent = await newAgent(person, { scope: ["plan", "catalog:write"] });
   const client = { id: agent.id, stopCount: 0 };
+  expectOk(await person.authority.setTier("free", by)); // what was registered above it counts no more
   expect(expectOk(await person.authority.open({ ...opening, client })).scope).toEqual(["plan"]);
   expect(reasonOf(await person.authority.open({ ...opening, client, scope: ["catalog:write"] }))).toBe("scope_invalid");
   expect(reasonOf(await person.authority.open({ ...opening, client, scope: ["operator"] }))).toBe("scope_invalid");
@@ -153,7 +155,7 @@ describe("delegation", () => {
         path,
         why: "revoked",
         by,
-        reach: { kind: "person" },
+        reach: { kind: "person", cookie: null },
         wait: false,
         idempotency: null,
       }),
@@ -229,6 +231,7 @@ test("an Idempotency-Key tells the same effect again, and refuses other argument
     budget: null,
     ttlSeconds: null,
     origin: { ip: null, userAgent: null },
+    cookie: null,
     by,
     idempotency: { ...idempotency, digest: "d2" },
   });

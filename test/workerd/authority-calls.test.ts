@@ -44,7 +44,7 @@ describe.each([{ evicted: false }, { evicted: true }])("evicted between steps: $
     const other = await tokenOf(await openFor(person, agent));
     expect(reasonOf(await person.authority.admit(question(other)))).toBe("budget_exhausted");
     // A cap may be raised: then there is room for one call more.
-    expectOk(await person.authority.setAgentCap(agent.id, micros(110), by));
+    expectOk(await person.authority.setAgentCap({ id: agent.id, cap: micros(110), cookie: null, by }));
     await step(person);
     expect(reasonOf(await person.authority.admit(question(other, { cost: micros(11) })))).toBe("budget_exhausted");
     expectOk(await person.authority.admit(question(other)));
@@ -209,7 +209,7 @@ test("live children of one parent are bounded, and a refused one leaves no row",
     expectOk(await person.authority.admit(question(await tokenOf(grant, { act: "child" }), { cost: micros(0) })));
   const denied = await person.authority.admit(question(await tokenOf(grant, { act: "child" })));
   expect(denied).toMatchObject({ denial: { reason: "delegation_limit", node: grant.path, limit: LIVE_CHILDREN_MAX } });
-  expect(expectOk(await person.authority.inspect(grant.path, { kind: "person" })).tree).toHaveLength(
+  expect(expectOk(await person.authority.inspect(grant.path, { kind: "person", cookie: null })).tree).toHaveLength(
     LIVE_CHILDREN_MAX + 1,
   );
 });

@@ -211,7 +211,7 @@ test("nodes whose last token has expired fold into their parent, with what they 
   vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3_700_000 });
   try {
     await runDurableObjectAlarm(person.stub);
-    const { tree, budget } = expectOk(await person.authority.inspect(grant.path, { kind: "person" }));
+    const { tree, budget } = expectOk(await person.authority.inspect(grant.path, { kind: "person", cookie: null }));
     expect(tree.map(({ path }) => path)).toEqual([grant.path]);
     expect(budget.settled).toBe(9);
   } finally {

@@ -264,6 +264,21 @@ describe("charges in the middle of a call", () => {
       remaining: 60,
     });
   });
+
+  test("count in what a stop says is left to settle", async () => {
+    const { person, token } = await scene(100);
+    const asked = question(token, { level: "strict", cost: micros(20) });
+    const { hold } = expectOk(await person.authority.admit(asked));
+    for (const [id, amount] of [
+      ["a", 15],
+      ["b", 25],
+    ] as const)
+      expectOk(await person.authority.charge({ hold: hold!, callId: asked.callId, id, micros: micros(amount) }));
+    const path = token.node;
+    const reach = { kind: "operator" as const };
+    const stop = { path, why: "terminated" as const, by, reach, wait: false, idempotency: null };
+    expect(expectOk(await person.authority.terminate(stop)).holds).toEqual({ left: 1, micros: 40 });
+  });
 });
 
 describe.each([{ evicted: false }, { evicted: true }])(
@@ -323,7 +338,7 @@ describe.each([{ evicted: false }, { evicted: true }])(
           path: other.path,
           why: "revoked",
           by,
-          reach: { kind: "person" },
+          reach: { kind: "person", cookie: null },
           wait: false,
           idempotency: null,
         }),

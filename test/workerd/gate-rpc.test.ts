@@ -1,7 +1,9 @@
 // `Authority`, as an agents' Worker sees it: who asks comes from the binding, what it says is believed only from an
 // envelope of its own key or a handle of the edge's, and nothing is thrown.
-import { exports } from "cloudflare:workers";
+import { createExecutionContext } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import { encodeBase64url } from "../../core/base64url.ts";
 import { denialToWire } from "../../core/denial.ts";
 import { explainCode } from "../../core/explain.ts";
 import { toEpochSeconds, type ConnectionId, type Micros } from "../../core/ids.ts";
@@ -9,6 +11,7 @@ import { decodeObject, encodeObject } from "../../core/token/format.ts";
 import { verifyToken } from "../../core/token/verify.ts";
 import { sealIdentity, type Identity } from "../../core/wire/identity.ts";
 import type { AuthorityServiceRpc } from "../../core/wire/agents.ts";
+import { Authority } from "../../worker/rpc.ts";
 import {
   UPGRADE,
   bearer,
@@ -166,6 +169,18 @@ describe("admit", () => {
     const told = await reasonOf(authority.admit({ handle, cost: micros(1), delegation: false }));
     expect(["ended", "hold_mismatch"]).toContain(told);
   });
+});
+
+test("a handle outlives the secret it was sealed under, for as long as that one verifies", async () => {
+  const { handle } = await registered();
+  const rotated = async (also: string) => {
+    const ctx = Object.assign(createExecutionContext(), { props: { worker: "legate-agents" } });
+    const LEGATE_SECRET = encodeBase64url(crypto.getRandomValues(new Uint8Array(32)));
+    const asked = new Authority(ctx, { ...env, LEGATE_SECRET, LEGATE_SECRET_ALSO: also } as never);
+    return asked.admit({ handle, cost: micros(1), delegation: false });
+  };
+  expect(await rotated(env.LEGATE_SECRET)).toMatchObject({ ok: true });
+  expect(await rotated("")).toMatchObject({ ok: false, denial: { reason: "token_invalid" } });
 });
 
 describe("settle", () => {

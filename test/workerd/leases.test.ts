@@ -103,7 +103,7 @@ test("an ended session is remembered until its token ends: later knocks wake not
     path: grant.path,
     why: "terminated",
     by: person.by,
-    reach: { kind: "person" },
+    reach: { kind: "person", cookie: null },
     wait: false,
     idempotency: null,
   } as const;

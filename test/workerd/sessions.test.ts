@@ -1,10 +1,24 @@
 // Sessions over HTTP: what a person does with their own, and how little a token can.
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { makeOwnedId, makeSegment } from "../../core/ids.ts";
 import { narrowToken } from "../../core/token/mint.ts";
 import { err } from "../../core/result.ts";
 import type { Edge } from "../../worker/env.ts";
-import { bearer, edge, registerAgent, send, signUp, tokenOf, visible } from "../support/workerd/ways-in.ts";
+import {
+  bearer,
+  edge,
+  publicJwk,
+  registerAgent,
+  send,
+  signUp,
+  tokenOf,
+  visible,
+  type Sent,
+} from "../support/workerd/ways-in.ts";
+
+const STOPPER = { kind: "operator", id: "usr_operator", reason: "a test" } as const;
 
 const narrow = (token: string, narrowing: Parameters<typeof narrowToken>[1]) =>
   narrowToken(token, narrowing, edge.random);
@@ -191,6 +205,52 @@ describe("a person's own", () => {
     }
     expect(asked).toEqual([]);
     expect((await other.browser.send(`/sessions/${theirs}`)).body.endedAt).toBeNull();
+  });
+
+  test("nothing begins, rises or ends by a cookie whose session ends while the question is on its way", async () => {
+    const started = async () => {
+      const member = await signUp();
+      const agent = await registerAgent(member, { legate_budget: 10 });
+      const { session } = (await member.browser.send("/sessions", { json: { budget: 10 } })).body;
+      return { member, agent, session };
+    };
+    const { jwk } = await publicJwk();
+    const acts: Record<string, (of: Awaited<ReturnType<typeof started>>) => [path: string, sent: Sent]> = {
+      open: () => ["/sessions", { json: {} }],
+      registerAgent: () => ["/oauth/register", { json: { client_name: "late", jwks: { keys: [jwk] } } }],
+      setAgentCap: ({ agent }) => [`/oauth/clients/${agent.id}`, { method: "PATCH", json: { legate_budget: 99 } }],
+      setCap: ({ session }) => [`/sessions/${session}`, { method: "PATCH", json: { budget: 99 } }],
+      revoke: ({ session }) => [`/sessions/${session}`, { method: "DELETE" }],
+      inspect: ({ session }) => [`/sessions/${session}`, {}],
+    };
+    for (const [method, act] of Object.entries(acts)) {
+      const scene = await started();
+      const { browser, id } = scene.member;
+      // Whatever the edge has asked before, the person is stopped right before the act itself.
+      const overtaken: Edge = {
+        ...edge,
+        ask: (user, question) =>
+          edge.ask(user, (authority) =>
+            question(
+              new Proxy({} as typeof authority, {
+                get:
+                  (_, name) =>
+                  async (...args: never[]) => {
+                    if (name === method) await authority.stopUser({ by: STOPPER, wait: false });
+                    return (authority[name as keyof typeof authority] as (...all: never[]) => unknown)(...args);
+                  },
+              }),
+            ),
+          ),
+      };
+      const [path, sent] = act(scene);
+      const answer = await browser.send(path, { ...sent, edge: overtaken });
+      expect([method, answer.status]).toEqual([method, 401]);
+      const query = (sql: string) =>
+        runInDurableObject(env.AUTHORITY.getByName(id), (_, { storage }) => storage.sql.exec(sql).toArray());
+      expect(await query("select id from sessions where ended_at is null")).toEqual([]);
+      expect(await query("select cap from agents")).toEqual([{ cap: 10 }]);
+    }
   });
 
   test("need a page of ours to change", async () => {

@@ -128,7 +128,13 @@ describe("a control channel", () => {
     const { person, grant } = opened;
     const by = person.by;
     await edge.ask(person.id, (authority) =>
-      authority.setCap({ path: grant.path, cap: 10 as never, by, reach: { kind: "person" }, idempotency: null }),
+      authority.setCap({
+        path: grant.path,
+        cap: 10 as never,
+        by,
+        reach: { kind: "person", cookie: null },
+        idempotency: null,
+      }),
     );
     await runDue(person.id, "channels");
     expect(await client.next("legate.budget")).toEqual({ type: "legate.budget", remaining: 10, held: 0 });
@@ -168,7 +174,7 @@ test("a paused session's sockets stay open and serve nothing, and go on when the
         path: grant.path,
         cap: micros as never,
         by: person.by,
-        reach: { kind: "person" },
+        reach: { kind: "person", cookie: null },
         idempotency: null,
       }),
     );

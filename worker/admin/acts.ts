@@ -200,7 +200,9 @@ export class OperatorActs {
     const by = this.#by(why);
     const agent = parseOwnedId("agt", text, idMac);
     if (agent !== null)
-      return this.#capOf(userOf(agent, idMac), cap, (authority) => authority.setAgentCap(agent, cap, by));
+      return this.#capOf(userOf(agent, idMac), cap, (authority) =>
+        authority.setAgentCap({ id: agent, cap, cookie: null, by }),
+      );
     const user = parseUserId(text, idMac);
     if (user !== null) return this.#capOf(user, cap, (authority) => authority.setDayCap(cap, by));
     const path = this.#path(text);

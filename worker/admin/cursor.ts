@@ -5,32 +5,26 @@
 import { decodeBase64url, encodeBase64url } from "../../core/base64url.ts";
 import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import { hmac, hmacMatches } from "../../core/token/mac.ts";
+import type { SealKey } from "../../core/token/keyring.ts";
 
 type Place = readonly (string | number)[];
 
 const encoder = new TextEncoder();
 
 /** @param list which list it belongs to: a cursor of one is none of another */
-export async function sealCursor(key: CryptoKey, list: string, place: Place): Promise<string> {
+export async function sealCursor(key: SealKey, list: string, place: Place): Promise<string> {
   const payload = encodeBase64url(encoder.encode(JSON.stringify(place)));
-  return `${payload}.${encodeBase64url(await hmac(key, `${list}.${payload}`))}`;
+  return `${payload}.${await key.seal(`${list}.${payload}`)}`;
 }
 
 export async function openCursor<P extends Place>(
-  key: CryptoKey,
+  key: SealKey,
   list: string,
   text: string,
 ): Promise<Result<P, Denial>> {
-  const [payload = "", mac = "", ...rest] = text.split(".");
-  const signature = decodeBase64url(mac);
+  const [payload = "", seal = "", ...rest] = text.split(".");
   const bytes = decodeBase64url(payload);
-  if (
-    bytes === null ||
-    signature === null ||
-    rest.length > 0 ||
-    !(await hmacMatches(key, signature, `${list}.${payload}`))
-  )
+  if (bytes === null || rest.length > 0 || !(await key.isSeal(seal, `${list}.${payload}`)))
     return err({ reason: "request_invalid", detail: '"cursor": not one that this list has answered.' });
   return ok(JSON.parse(new TextDecoder().decode(bytes)) as P);
 }

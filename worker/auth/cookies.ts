@@ -3,9 +3,8 @@
  * it only lets sign-in tell a machine that this person has used before from a stranger's (core/signin.ts). It names
  * nobody: a random id, and for each of the last few names a MAC over the id and that name.
  */
-import { decodeBase64url, encodeBase64url } from "../../core/base64url.ts";
+import { encodeBase64url } from "../../core/base64url.ts";
 import { COOKIE_LIFE_SECONDS } from "../../core/limits.ts";
-import { hmac, hmacMatches } from "../../core/token/mac.ts";
 import { COOKIE_NAME } from "../../core/wire/http.ts";
 import type { Edge } from "../env.ts";
 
@@ -40,10 +39,7 @@ const messageOf = (id: string, name: string) => `${id}\n${name.toLowerCase()}`;
 export async function knownDevice(request: Request, name: string, edge: Edge): Promise<string | null> {
   const device = unsafeDevice(request);
   if (device === null) return null;
-  for (const text of device.macs) {
-    const mac = decodeBase64url(text);
-    if (mac !== null && (await hmacMatches(edge.deviceKey, mac, messageOf(device.id, name)))) return device.id;
-  }
+  for (const mac of device.macs) if (await edge.deviceKey.isSeal(mac, messageOf(device.id, name))) return device.id;
   return null;
 }
 
@@ -51,7 +47,7 @@ export async function knownDevice(request: Request, name: string, edge: Edge): P
 export async function deviceCookie(request: Request, name: string, edge: Edge): Promise<string> {
   const device = unsafeDevice(request);
   const id = device?.id ?? encodeBase64url(edge.random(16));
-  const mac = encodeBase64url(await hmac(edge.deviceKey, messageOf(id, name)));
+  const mac = await edge.deviceKey.seal(messageOf(id, name));
   const macs = [mac, ...(device?.macs ?? []).filter((other) => other !== mac)].slice(0, DEVICE_NAMES_MAX);
   return `${DEVICE_COOKIE_NAME}=${[id, ...macs].join(".")}; ${ATTRIBUTES}; Max-Age=${DEVICE_LIFE_SECONDS}`;
 }

@@ -41,6 +41,7 @@ export async function foreignSession(call: Call, form: ReadonlyMap<string, strin
         budget,
         ttlSeconds: Number.isFinite(life) ? life : null,
         origin: call.origin,
+        cookie: null,
         by: { kind: "agent", id: client, reason: `by a token of ${issuer.issuer}` },
         idempotency: null,
       },

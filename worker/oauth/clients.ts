@@ -3,7 +3,6 @@
  * of it is the person's in person, by cookie; their object keeps the registry. No secret is ever made or shown here.
  */
 import * as z from "zod/mini";
-import { scopesOfTier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import { toEpochSeconds, type Micros } from "../../core/ids.ts";
 import { CLIENT_NAME_LENGTH_MAX } from "../../core/limits.ts";
@@ -52,13 +51,11 @@ function clientView({ id, name, key, scope, cap, createdAt }: AgentView): object
   };
 }
 
-/** What is asked of what a person of that tier may hand on; nothing asked is all of it. */
-function registeredScope(asked: string | undefined, may: readonly string[]): Result<readonly string[], Denial> {
-  if (asked === undefined) return ok(may);
+/** What is asked; null for all that the person's tier may hand on. */
+function registeredScope(asked: string | undefined): Result<readonly string[] | null, Denial> {
+  if (asked === undefined) return ok(null);
   const names = parseScope(asked);
-  if (names === null) return err({ reason: "scope_invalid", scope: [] });
-  const over = [...names].filter((name) => !may.includes(name));
-  return over.length === 0 ? ok([...names]) : err({ reason: "scope_invalid", scope: over });
+  return names === null ? err({ reason: "scope_invalid", scope: [] }) : ok([...names]);
 }
 
 export async function register(call: Call, caller: SessionCaller): Promise<Answer> {
@@ -68,16 +65,14 @@ export async function register(call: Call, caller: SessionCaller): Promise<Answe
   const { client_name: name, jwks, scope: asked, legate_budget: budget = null } = body.value;
   const key = await parsePublicJwk(jwks.keys[0]);
   if (!key.ok) return key;
-  const person = await livePerson(call, caller);
-  if (!person.ok) return person;
-  const scope = registeredScope(asked, scopesOfTier(edge.config, person.value.tier));
+  const scope = registeredScope(asked);
   if (!scope.ok) return scope;
   const kept = { name, key: key.value, scope: scope.value, cap: budget as Micros | null };
   const { alg, jwk } = kept.key;
   const idempotency = idempotencyOf(call, caller.token.subject, [name, alg, { ...jwk }, scope.value, budget]);
   if (!idempotency.ok) return idempotency;
   const agent = await edge.ask(caller.token.subject, (authority) =>
-    authority.registerAgent({ ...kept, by: byCaller(caller), idempotency: idempotency.value }),
+    authority.registerAgent({ ...kept, cookie: caller.token, by: byCaller(caller), idempotency: idempotency.value }),
   );
   return agent.ok ? ok(json(clientView(agent.value), 201)) : agent;
 }
@@ -104,11 +99,13 @@ export async function setBudget(call: Call, caller: SessionCaller): Promise<Answ
   if (!id.ok) return id;
   const body = await readJson(call.request, change);
   if (!body.ok) return body;
-  const person = await livePerson(call, caller);
-  if (!person.ok) return person;
-  const agent = await call.edge.ask(caller.token.subject, (authority) =>
-    authority.setAgentCap(id.value, body.value.legate_budget as Micros, byCaller(caller)),
-  );
+  const question = {
+    id: id.value,
+    cap: body.value.legate_budget as Micros,
+    cookie: caller.token,
+    by: byCaller(caller),
+  };
+  const agent = await call.edge.ask(caller.token.subject, (authority) => authority.setAgentCap(question));
   return agent.ok ? ok(json(clientView(agent.value))) : agent;
 }
 

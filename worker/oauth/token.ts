@@ -140,6 +140,7 @@ function open(call: Call, caller: ClientCaller, asked: Asked): Promise<Result<Gr
       client: { id: agent.id, stopCount },
       ...rest,
       origin: call.origin,
+      cookie: null,
       by: byClient(caller),
       idempotency: null,
     }),

@@ -47,8 +47,6 @@ export async function open(call: Call, caller: SessionCaller): Promise<Answer> {
   const act = [agent.value, scope.value === null ? null : [...scope.value].sort(), budget, ttlSeconds];
   const idempotency = idempotencyOf(call, caller.token.subject, act);
   if (!idempotency.ok) return idempotency;
-  const person = await livePerson(call, caller);
-  if (!person.ok) return person;
   const grant = await edge.ask(caller.token.subject, (authority) =>
     authority.open({
       kind: "api",
@@ -59,6 +57,7 @@ export async function open(call: Call, caller: SessionCaller): Promise<Answer> {
       budget: budget as Micros | null,
       ttlSeconds,
       origin: call.origin,
+      cookie: caller.token,
       by: byCaller(caller),
       idempotency: idempotency.value,
     }),
@@ -78,11 +77,9 @@ function ownPath({ edge, params }: Call, { via, token }: SessionCaller): Result<
   return isOwn ? ok(path) : err({ reason: "not_found" });
 }
 
-/** A cookie's session must live for anything to be done with it; a token's node is checked by the object, with the reach. */
-async function reachOf(call: Call, caller: SessionCaller): Promise<Result<Reach, Denial>> {
-  if (caller.via === "bearer") return ok({ kind: "node", token: caller.token });
-  const person = await livePerson(call, caller);
-  return person.ok ? ok({ kind: "person" }) : person;
+/** Whether it lives is for the object to say, in the transaction of what is done with it. */
+function reachOf({ via, token }: SessionCaller): Reach {
+  return via === "cookie" ? { kind: "person", cookie: token } : { kind: "node", token };
 }
 
 /** Whose an idempotency key is. */
@@ -92,13 +89,13 @@ function whoseKey({ via, token }: SessionCaller): string {
 
 /** A person's sessions; a token sees one, from its own node down. */
 export async function list(call: Call, caller: SessionCaller): Promise<Answer> {
-  const reach = await reachOf(call, caller);
-  if (!reach.ok) return reach;
   const { subject, node } = caller.token;
   if (caller.via === "bearer") {
-    const own = await call.edge.ask(subject, (authority) => authority.inspect(node, reach.value));
+    const own = await call.edge.ask(subject, (authority) => authority.inspect(node, reachOf(caller)));
     return own.ok ? ok(json({ sessions: [own.value] })) : own;
   }
+  const person = await livePerson(call, caller);
+  if (!person.ok) return person;
   const sessions = await call.edge.ask(subject, (authority) => authority.list());
   return sessions.ok ? ok(json({ sessions: sessions.value })) : sessions;
 }
@@ -106,9 +103,9 @@ export async function list(call: Call, caller: SessionCaller): Promise<Answer> {
 export async function read(call: Call, caller: SessionCaller): Promise<Answer> {
   const path = ownPath(call, caller);
   if (!path.ok) return path;
-  const reach = await reachOf(call, caller);
-  if (!reach.ok) return reach;
-  const detail = await call.edge.ask(caller.token.subject, (authority) => authority.inspect(path.value, reach.value));
+  const detail = await call.edge.ask(caller.token.subject, (authority) =>
+    authority.inspect(path.value, reachOf(caller)),
+  );
   return detail.ok ? ok(json(detail.value)) : detail;
 }
 
@@ -120,14 +117,12 @@ export async function setCap(call: Call, caller: SessionCaller): Promise<Answer>
   if (!body.ok) return body;
   const idempotency = idempotencyOf(call, whoseKey(caller), { ...body.value });
   if (!idempotency.ok) return idempotency;
-  const reach = await reachOf(call, caller);
-  if (!reach.ok) return reach;
   const node = await call.edge.ask(caller.token.subject, (authority) =>
     authority.setCap({
       path: path.value,
       cap: body.value.budget as Micros,
       by: byCaller(caller),
-      reach: reach.value,
+      reach: reachOf(caller),
       idempotency: idempotency.value,
     }),
   );
@@ -139,14 +134,12 @@ export async function end(call: Call, caller: SessionCaller): Promise<Answer> {
   if (!path.ok) return path;
   const idempotency = idempotencyOf(call, whoseKey(caller), null);
   if (!idempotency.ok) return idempotency;
-  const reach = await reachOf(call, caller);
-  if (!reach.ok) return reach;
   const report = await call.edge.ask(caller.token.subject, (authority) =>
     authority.revoke({
       path: path.value,
       why: "revoked",
       by: byCaller(caller),
-      reach: reach.value,
+      reach: reachOf(caller),
       wait: call.url.searchParams.get("wait") !== "0",
       idempotency: idempotency.value,
     }),

@@ -119,6 +119,7 @@ export async function open({ tier, person, scope, agents, budget }: Opening = {}
       budget: (budget ?? null) as Micros | null,
       ttlSeconds: null,
       origin: { ip: null, userAgent: null },
+      cookie: null,
       by: who.by,
       idempotency: null,
     }),
@@ -179,7 +180,9 @@ export async function identityOf(request: Request): Promise<Identity> {
 
 /** What has been charged and is held at a session's root. */
 export async function budgetOf({ person, grant }: Opened): Promise<{ settled: number; held: number }> {
-  const told = await edge.ask(person.id, (authority) => authority.inspect(grant.path, { kind: "person" }));
+  const told = await edge.ask(person.id, (authority) =>
+    authority.inspect(grant.path, { kind: "person", cookie: null }),
+  );
   if (!told.ok) throw new Error(told.denial.reason);
   return { settled: told.value.budget.settled, held: told.value.budget.held };
 }
@@ -191,7 +194,7 @@ export async function end({ person, grant }: Opened): Promise<void> {
       path: grant.path,
       why: "revoked",
       by: person.by,
-      reach: { kind: "person" },
+      reach: { kind: "person", cookie: null },
       wait: false,
       idempotency: null,
     }),
