@@ -4,7 +4,7 @@
  * (a driver's message names statements and parameters). Nothing here decides about a call or a stop.
  */
 import { and, asc, desc, eq, gt, isNull, lt, lte, or, sql, type SQL } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
+import { openD1 } from "./open.ts";
 import * as z from "zod/mini";
 import type { Tier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
@@ -35,7 +35,7 @@ function first<S extends z.ZodMiniType>(rows: readonly unknown[], schema: S): Re
 export function findUserByName(db: D1Database, username: string): Promise<Result<UserRow | null, Denial>> {
   return guarded(async () =>
     first(
-      await drizzle(db)
+      await openD1(db)
         .select()
         .from(users)
         .where(eq(sql`lower(${users.username})`, sql`lower(${username})`))
@@ -46,7 +46,7 @@ export function findUserByName(db: D1Database, username: string): Promise<Result
 }
 
 export function findUserById(db: D1Database, id: string): Promise<Result<UserRow | null, Denial>> {
-  return guarded(async () => first(await drizzle(db).select().from(users).where(eq(users.id, id)).limit(1), userRow));
+  return guarded(async () => first(await openD1(db).select().from(users).where(eq(users.id, id)).limit(1), userRow));
 }
 
 /** The words of SQLite's refusal, which Drizzle keeps as its error's cause. */
@@ -68,7 +68,7 @@ export async function insertUser(
   row: UserRow,
   bootstrapHash: string | null,
 ): Promise<Result<null, Denial>> {
-  const orm = drizzle(db);
+  const orm = openD1(db);
   try {
     const person = orm.insert(users).values(row);
     if (bootstrapHash === null) await person;
@@ -86,7 +86,7 @@ export async function insertUser(
 
 export function isBootstrapUsed(db: D1Database, bootstrapHash: string): Promise<Result<boolean, Denial>> {
   return guarded(async () => {
-    const rows = await drizzle(db).select().from(bootstraps).where(eq(bootstraps.codeHash, bootstrapHash)).limit(1);
+    const rows = await openD1(db).select().from(bootstraps).where(eq(bootstraps.codeHash, bootstrapHash)).limit(1);
     return ok(rows.length > 0);
   });
 }
@@ -99,7 +99,7 @@ export function replacePasswordHash(
   to: string,
 ): Promise<Result<null, Denial>> {
   return guarded(async () => {
-    await drizzle(db)
+    await openD1(db)
       .update(users)
       .set({ passwordHash: to })
       .where(and(eq(users.id, id), eq(users.passwordHash, from)));
@@ -110,7 +110,7 @@ export function replacePasswordHash(
 /** @returns false where there is no such person */
 export function updateTier(db: D1Database, id: string, tier: Tier): Promise<Result<boolean, Denial>> {
   return guarded(async () => {
-    const rows = await drizzle(db).update(users).set({ tier }).where(eq(users.id, id)).returning({ id: users.id });
+    const rows = await openD1(db).update(users).set({ tier }).where(eq(users.id, id)).returning({ id: users.id });
     return ok(rows.length > 0);
   });
 }
@@ -142,7 +142,7 @@ export function listSessions(db: D1Database, query: SessionsQuery): Promise<Resu
       : or(lt(t.startedAt, after.startedAt), and(eq(t.startedAt, after.startedAt), gt(t.id, after.id))),
   ];
   return guarded(async () => {
-    const rows = await drizzle(db)
+    const rows = await openD1(db)
       .select()
       .from(t)
       .where(and(...where))
@@ -154,7 +154,7 @@ export function listSessions(db: D1Database, query: SessionsQuery): Promise<Resu
 
 export function findSession(db: D1Database, id: string): Promise<Result<AgentSessionRow | null, Denial>> {
   return guarded(async () =>
-    first(await drizzle(db).select().from(agentSessions).where(eq(agentSessions.id, id)).limit(1), agentSessionRow),
+    first(await openD1(db).select().from(agentSessions).where(eq(agentSessions.id, id)).limit(1), agentSessionRow),
   );
 }
 
@@ -183,7 +183,7 @@ export function listAudit(db: D1Database, query: AuditQuery): Promise<Result<Age
         ),
   ];
   return guarded(async () => {
-    const rows = await drizzle(db)
+    const rows = await openD1(db)
       .select()
       .from(t)
       .where(and(...where))

@@ -3,7 +3,7 @@
  * object is the registry: in the transaction that consumes an assertion it checks key and state, notes the user for whom
  * the agent acts, and answers with the stop count, so that a start that races a stop is dead on arrival (DESIGN.md §4).
  */
-import { importJWK, jwtVerify, type JWTPayload } from "jose";
+import { jwtVerify, type JWTPayload } from "jose";
 import { and, count, eq, gt, lt, ne, sql } from "drizzle-orm";
 import { canonicalJson } from "../../core/audit/canonical.ts";
 import { scopesOfTier } from "../../core/config.ts";
@@ -294,16 +294,19 @@ async function verifyAssertion(
 ): Promise<{ jti: string; exp: number } | null> {
   let claims: JWTPayload;
   try {
-    const key = await importJWK({ ...row.jwk, alg: row.alg }, row.alg);
-    const verified = await jwtVerify(question.assertion, key, {
-      algorithms: [row.alg],
-      issuer: row.id,
-      subject: row.id,
-      audience: [...question.audiences],
-      clockTolerance: ASSERTION_SKEW_SECONDS,
-      currentDate: new Date(now),
-      requiredClaims: ["exp", "jti", "aud", "iss", "sub"],
-    });
+    const verified = await jwtVerify(
+      question.assertion,
+      { ...row.jwk, alg: row.alg },
+      {
+        algorithms: [row.alg],
+        issuer: row.id,
+        subject: row.id,
+        audience: [...question.audiences],
+        clockTolerance: ASSERTION_SKEW_SECONDS,
+        currentDate: new Date(now),
+        requiredClaims: ["exp", "jti", "aud", "iss", "sub"],
+      },
+    );
     claims = verified.payload;
   } catch {
     return null;

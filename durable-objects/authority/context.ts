@@ -4,14 +4,13 @@
  * lives in memory moves only after the commit, so memory never runs ahead of storage (threats.md I19). No await inside.
  */
 import { createHash } from "node:crypto";
-import { drizzle, type DrizzleSqliteDODatabase } from "drizzle-orm/durable-sqlite";
+import { openAuthority, type AuthorityDb } from "../../drizzle/authority/open.ts";
 import type { LegateConfig } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import type { EpochMs, IdMac, RandomBytes, UserId } from "../../core/ids.ts";
 import type { Result } from "../../core/result.ts";
-import * as schema from "../../drizzle/authority/schema.ts";
 
-export type Db = DrizzleSqliteDODatabase<typeof schema>;
+export type Db = AuthorityDb;
 
 /** Thrown to roll a transaction back, caught where it was begun; the denial is its value. */
 class Rollback extends Error {}
@@ -40,7 +39,7 @@ export class Context {
     this.issuer = given.issuer;
     this.random = given.random;
     this.idMac = given.idMac;
-    this.db = drizzle(given.storage, { schema, casing: "snake_case" });
+    this.db = openAuthority(given.storage);
   }
 
   /** The object's clock; the only place that reads it. */

@@ -4,7 +4,7 @@
  * though its answer was lost, fails whole on their key, and the cursor then follows what D1 says it has.
  */
 import { asc, eq, gt } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
+import { openD1 } from "../../drizzle/d1/open.ts";
 import { DELIVERY_BATCH_ROWS } from "../../core/limits.ts";
 import { lastDelivered, statementsOf, type D1 } from "../../drizzle/d1/outbox.ts";
 import * as t from "../../drizzle/authority/schema.ts";
@@ -17,7 +17,7 @@ export class Delivery {
 
   constructor(context: Context, database: D1Database) {
     this.#context = context;
-    this.#d1 = drizzle(database);
+    this.#d1 = openD1(database);
   }
 
   /** Up to where D1 has confirmed. */

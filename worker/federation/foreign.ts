@@ -4,7 +4,7 @@
  * a place of one, or wants something understood, refuses it (RFC 8725 §3).
  */
 import { Buffer } from "node:buffer";
-import { importJWK, jwtVerify, type JWTPayload } from "jose";
+import { jwtVerify, type JWTPayload } from "jose";
 import { subjectFor, type Issuer, type Subject } from "../../core/credential/issuers.ts";
 import type { Denial } from "../../core/denial.ts";
 import type { EpochMs } from "../../core/ids.ts";
@@ -64,7 +64,7 @@ async function verifiedClaims(text: string, issuer: Issuer, alg: string, kid: un
   const jwk = await foreignKey(issuer, kid, alg);
   if (jwk === null) return null;
   try {
-    const { payload } = await jwtVerify(text, await importJWK(jwk, alg), {
+    const { payload } = await jwtVerify(text, jwk, {
       algorithms: [alg],
       issuer: issuer.issuer,
       audience: issuer.audience,
