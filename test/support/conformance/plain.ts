@@ -15,9 +15,10 @@ const EMAIL = "export class EmailMessage {}; export default { EmailMessage };";
 const SUPERVISOR = join(ROOT, "scripts/lib/supervisor.mjs");
 const HOST = "127.0.0.1";
 const LISTENING_WITHIN_MS = 20_000;
+export const AGENT_CLASSES = ["Planner", "Researcher", "Catalog"];
 const run = promisify(execFile);
 
-interface Bundle {
+export interface Bundle {
   readonly name: string;
   readonly folder: string;
   readonly classes: readonly string[];
@@ -34,7 +35,12 @@ export interface PlainOptions {
   readonly secrets: Readonly<Record<string, string>>;
 }
 
-const quoted = (text: string) => JSON.stringify(text);
+export const quoted = (text: string) => JSON.stringify(text);
+/** Where a socket listens. @param options of HTTP, as capnp text */
+export const listens = (port: number, options = "") => `address = "${HOST}:${port}", http = (${options})`;
+const PROPS = quoted(JSON.stringify({ worker: "legate-agents" }));
+/** The edge's entrypoint for the agents' Worker. */
+export const AUTHORITY = `(name = "legate", entrypoint = "Authority", props = (json = ${PROPS}))`;
 const text = (name: string, value: string) => `(name = ${quoted(name)}, text = ${quoted(value)})`;
 const namespace = (name: string, className: string, service?: string) =>
   service === undefined
@@ -53,7 +59,7 @@ function modulesOf(folder: string): string {
     .join(", ");
 }
 
-function workerOf({ name, folder, classes, bindings }: Bundle): string {
+export function workerOf({ name, folder, classes, bindings }: Bundle): string {
   const namespaces = classes.map(
     (className) =>
       `(className = ${quoted(className)}, uniqueKey = ${quoted(`${name}-${className}`)}, enableSql = true)`,
@@ -102,12 +108,17 @@ export class Plain {
   /** Starts a cold isolate on a free port; it has answered nothing yet. */
   async start(edgeFolder = join(this.#options.folder, "legate")): Promise<PlainServer> {
     const port = await freePort();
-    const { issuer, secrets, objectsDir, folder } = this.#options;
-    const { LEGATE_SECRET = "", LEGATE_ID_KEY = "", LEGATE_IDENTITY_KEY = "" } = secrets;
-    const agents = ["Planner", "Researcher", "Catalog"];
-    const edge: Bundle = {
+    const workers = [this.edge("legate-agents", edgeFolder), this.agents(AUTHORITY)];
+    return this.serve(basename(edgeFolder), workers, [`(name = "http", ${listens(port)}, service = "legate")`], port);
+  }
+
+  /** The edge's Worker. @param behind the service that has the agents' classes */
+  edge(behind: string, folder = join(this.#options.folder, "legate")): string {
+    const { issuer, secrets } = this.#options;
+    const { LEGATE_SECRET = "", LEGATE_ID_KEY = "" } = secrets;
+    return workerOf({
       name: "legate",
-      folder: edgeFolder,
+      folder,
       classes: ["SessionAuthority", "LoginLimiter"],
       bindings: [
         text("LEGATE_SECRET", LEGATE_SECRET),
@@ -115,32 +126,47 @@ export class Plain {
         text("LEGATE_ISSUER", issuer),
         namespace("AUTHORITY", "SessionAuthority"),
         namespace("LOGIN_LIMITER", "LoginLimiter"),
-        ...agents.map((className) => namespace(className.toUpperCase(), className, "legate-agents")),
+        ...AGENT_CLASSES.map((className) => namespace(className.toUpperCase(), className, behind)),
       ],
-    };
-    const props = quoted(JSON.stringify({ worker: "legate-agents" }));
-    const behind: Bundle = {
+    });
+  }
+
+  /** The agents' Worker. @param authority the service that it asks, as capnp text */
+  agents(authority: string): string {
+    const { folder, secrets } = this.#options;
+    return workerOf({
       name: "legate-agents",
       folder: join(folder, "legate-agents"),
-      classes: agents,
+      classes: AGENT_CLASSES,
       bindings: [
-        text("LEGATE_IDENTITY_KEY", LEGATE_IDENTITY_KEY),
-        `(name = "LEGATE", service = (name = "legate", entrypoint = "Authority", props = (json = ${props})))`,
-        ...agents.map((className) => namespace(className.toUpperCase(), className)),
+        text("LEGATE_IDENTITY_KEY", secrets["LEGATE_IDENTITY_KEY"] ?? ""),
+        `(name = "LEGATE", service = ${authority})`,
+        ...AGENT_CLASSES.map((className) => namespace(className.toUpperCase(), className)),
       ],
-    };
-    const config = join(folder, `${basename(edgeFolder)}.capnp`);
+    });
+  }
+
+  /** A folder for one more module of a test's own. */
+  module(name: string, source: string): string {
+    const folder = join(this.#options.folder, name);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "index.js"), source);
+    return folder;
+  }
+
+  /** Starts a process of these services and sockets, as capnp text. */
+  serve(name: string, services: readonly string[], sockets: readonly string[], port: number): Promise<PlainServer> {
+    const config = join(this.#options.folder, `${name}.capnp`);
     writeFileSync(
       config,
       `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
-    (name = "objects", disk = (path = ${quoted(objectsDir)}, writable = true)),
-    ${workerOf(edge)},
-    ${workerOf(behind)},
+    (name = "objects", disk = (path = ${quoted(this.#options.objectsDir)}, writable = true)),
+    ${services.join(",\n    ")},
   ],
   extensions = [(modules = [(name = "cloudflare-internal:email", internal = true, esModule = ${quoted(EMAIL)})])],
-  sockets = [(name = "http", address = "${HOST}:${port}", http = (), service = "legate")],
+  sockets = [${sockets.join(", ")}],
 );\n`,
     );
     return PlainServer.start(config, port);
@@ -148,7 +174,7 @@ const config :Workerd.Config = (
 }
 
 /** A port that nobody listens on. */
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer().once("error", reject);
     probe.listen(0, HOST, () => {
@@ -198,7 +224,8 @@ export class PlainServer {
   }
 
   async stop(): Promise<void> {
-    const { pid } = this.#process;
+    const { pid, exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) return;
     const ended = new Promise((done) => this.#process.once("exit", done));
     if (pid !== undefined) process.kill(-pid, "SIGKILL");
     await ended;
