@@ -40,9 +40,17 @@ export class Alarms {
   readonly #running = new Set<string>();
   /** What the platform's alarm is set to; null until known. */
   #armedFor: number | null = null;
+  readonly #dueAt: () => { get(row: { kind: DueKind; key: string }): { at: number } | undefined };
 
   constructor(context: Context, storage: DurableObjectStorage) {
     this.#context = context;
+    const { kind, key } = t.due;
+    this.#dueAt = context.prepared((db) =>
+      db
+        .select({ at: t.due.at })
+        .from(t.due)
+        .where(and(eq(kind, sql.placeholder("kind")), eq(key, sql.placeholder("key")))),
+    );
     this.#storage = storage;
   }
 
@@ -52,11 +60,7 @@ export class Alarms {
 
   /** Makes a task due at that time, or earlier if it already was. Call inside a transaction. */
   schedule(kind: DueKind, key: string, at: EpochMs): void {
-    const known = this.#context.db
-      .select({ at: t.due.at })
-      .from(t.due)
-      .where(and(eq(t.due.kind, kind), eq(t.due.key, key)))
-      .get();
+    const known = this.#dueAt().get({ kind, key });
     if (known !== undefined && known.at <= at) return;
     this.#context.db
       .insert(t.due)

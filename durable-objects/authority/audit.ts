@@ -15,21 +15,20 @@ import type { Context } from "./context.ts";
 export class Audit {
   readonly #context: Context;
   readonly #alarms: Alarms;
+  readonly #last: () => { get(): { seq: number; hash: string } | undefined };
 
   constructor(context: Context, alarms: Alarms) {
     this.#context = context;
+    this.#last = context.prepared((db) =>
+      db.select({ seq: t.audit.seq, hash: t.audit.hash }).from(t.audit).orderBy(desc(t.audit.seq)).limit(1),
+    );
     this.#alarms = alarms;
   }
 
   /** Call inside the transaction of the change. @returns the row's number, by which it can be named */
   append<K extends AuditKind>(kind: K, session: string | null, body: AuditBody[K], at: EpochMs): number {
     const { db } = this.#context;
-    const last = db
-      .select({ seq: t.audit.seq, hash: t.audit.hash })
-      .from(t.audit)
-      .orderBy(desc(t.audit.seq))
-      .limit(1)
-      .get();
+    const last = this.#last().get();
     const seq = (last?.seq ?? 0) + 1;
     const text = canonicalJson({ ...body, user: this.#context.user, seq, at, kind, session });
     const hash = this.#context.sha256(`${last?.hash ?? this.#context.user}\n${text}`);

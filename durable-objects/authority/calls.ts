@@ -2,7 +2,7 @@
  * Admission of calls: a counted one with a slice for those that follow it, any other with a hold of its own. Check and
  * write are one transaction; the decision is pure (core/budget), and sums move after the commit.
  */
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { decideHold, leftOf, type Level } from "../../core/budget/ledger.ts";
 import { tierReaches } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
@@ -31,6 +31,7 @@ export class Calls {
   readonly #leases: Leases;
   readonly #holds: Holds;
   readonly #audit: Audit;
+  readonly #asked: () => { get(call: { callId: string }): HoldRow | undefined };
 
   constructor(parts: {
     context: Context;
@@ -50,6 +51,8 @@ export class Calls {
     this.#leases = parts.leases;
     this.#holds = parts.holds;
     this.#audit = parts.audit;
+    const callId = sql.placeholder("callId");
+    this.#asked = parts.context.prepared((db) => db.select().from(t.holds).where(eq(t.holds.callId, callId)));
   }
 
   admit(question: questions.AdmitQuestion): Result<answers.Admission, Denial> {
@@ -64,7 +67,7 @@ export class Calls {
       if (!tierReaches(tier, question.requiredTier))
         return err({ reason: "tier_too_low", required: question.requiredTier, tier });
       const line = this.#charging.line(token.node, slug, live.value, now);
-      const asked = this.#context.db.select().from(t.holds).where(eq(t.holds.callId, callId)).get();
+      const asked = this.#asked().get({ callId });
       if (asked !== undefined) return this.#again(asked, question, line.levels);
       const room = decideHold(line.levels, cost, this.#charging.earliestEnd(now), now);
       if (!room.ok) return room;

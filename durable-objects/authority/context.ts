@@ -47,6 +47,15 @@ export class Context {
     return Date.now() as EpochMs;
   }
 
+  /**
+   * A query of the hot path, built at its first use and kept for this life of the object: building one costs several
+   * times what running it does.
+   */
+  prepared<Q>(build: (db: Db) => { prepare(): Q }): () => Q {
+    let made: Q | undefined;
+    return () => (made ??= build(this.db).prepare());
+  }
+
   sha256(text: string): string {
     return createHash("sha256").update(text).digest("hex");
   }

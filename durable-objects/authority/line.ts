@@ -49,14 +49,43 @@ function invalid(fault: TokenFault): Result<never, Denial> {
 
 const SWEEP_PAUSE_MS = 30_000;
 
+/** SQL for "a path of the line", which `lineArg` names. */
+function onLine(column: Column): SQL {
+  return sql`${column} in (select value from json_each(${sql.placeholder("line")}))`;
+}
+function lineArg(path: NodePath): { line: string } {
+  return { line: JSON.stringify(lineOf(path)) };
+}
+
 export class Lines {
   readonly #context: Context;
   readonly #people: People;
   readonly #alarms: Alarms;
   readonly #book: BudgetBook;
+  readonly #nodes: () => { all(line: { line: string }): NodeRow[] };
+  readonly #grant: () => { get(line: { line: string }): GrantRow | undefined };
+  readonly #session: () => { get(session: { id: string }): SessionRow | undefined };
+  readonly #stop: () => { get(line: { line: string }): typeof t.stops.$inferSelect | undefined };
+  readonly #agent: () => { get(agent: { id: string }): { id: string; cap: number | null } | undefined };
 
   constructor(context: Context, people: People, alarms: Alarms, book: BudgetBook) {
     this.#context = context;
+    this.#nodes = context.prepared((db) => db.select().from(t.nodes).where(onLine(t.nodes.path)));
+    this.#grant = context.prepared((db) =>
+      db
+        .select()
+        .from(t.grants)
+        .where(onLine(t.grants.path))
+        .orderBy(sql`length(${t.grants.path}) desc`),
+    );
+    const id = sql.placeholder("id");
+    this.#session = context.prepared((db) => db.select().from(t.sessions).where(eq(t.sessions.id, id)));
+    this.#stop = context.prepared((db) =>
+      db.select().from(t.stops).where(onLine(t.stops.path)).orderBy(asc(t.stops.at)),
+    );
+    this.#agent = context.prepared((db) =>
+      db.select({ id: t.agents.id, cap: t.agents.cap }).from(t.agents).where(eq(t.agents.id, id)),
+    );
     this.#people = people;
     this.#alarms = alarms;
     this.#book = book;
@@ -108,12 +137,7 @@ export class Lines {
 
   /** The recorded grant that a path rests on: itself, or the next one above (a `~<slug>` may hang from a narrowed node). */
   grantOf(path: NodePath): GrantRow | undefined {
-    return this.#context.db
-      .select()
-      .from(t.grants)
-      .where(inArray(t.grants.path, lineOf(path)))
-      .orderBy(sql`length(${t.grants.path}) desc`)
-      .get();
+    return this.#grant().get(lineArg(path));
   }
 
   /** A node of a session or grant that is being opened. Call inside a decision. */
@@ -131,40 +155,22 @@ export class Lines {
   }
 
   #rowsOf(path: NodePath): Map<string, NodeRow> {
-    const rows = this.#context.db
-      .select()
-      .from(t.nodes)
-      .where(inArray(t.nodes.path, lineOf(path)))
-      .all();
+    const rows = this.#nodes().all(lineArg(path));
     return new Map(rows.map((row) => [row.path, row]));
   }
 
   #requireLiveRows(path: NodePath, rows: ReadonlyMap<string, NodeRow>, now: EpochMs): Result<LiveLine, Denial> {
     const person = this.#people.requireActive();
     if (!person.ok) return person;
-    const { db } = this.#context;
-    const session = db
-      .select()
-      .from(t.sessions)
-      .where(eq(t.sessions.id, sessionOf(path)))
-      .get();
+    const session = this.#session().get({ id: sessionOf(path) });
     if (session === undefined) return invalid("unknown_node");
-    const stop = db
-      .select()
-      .from(t.stops)
-      .where(inArray(t.stops.path, lineOf(path)))
-      .orderBy(asc(t.stops.at))
-      .get();
+    const stop = this.#stop().get(lineArg(path));
     if (stop !== undefined)
       return err({ reason: "ended", node: stop.path as NodePath, why: stop.why, at: stop.at as EpochMs });
     if (session.expiresSeconds * 1000 <= now) return this.#expired(session.id as NodePath, session.expiresSeconds);
     let agent: LiveLine["agent"] = null;
     if (session.clientId !== null) {
-      const row = db
-        .select({ id: t.agents.id, cap: t.agents.cap })
-        .from(t.agents)
-        .where(eq(t.agents.id, session.clientId))
-        .get();
+      const row = this.#agent().get({ id: session.clientId });
       agent = { id: session.clientId, cap: (row?.cap ?? 0) as Micros };
     }
     const caps = new Map([...rows].map(([at, row]) => [at, row.cap as Micros | null]));

@@ -24,14 +24,16 @@ export function whoOf(by: By): { by: { kind: string; id: string }; reason?: stri
 export class People {
   readonly #context: Context;
   readonly #audit: Audit;
+  readonly #row: () => { get(): PersonRow | undefined };
 
   constructor(context: Context, audit: Audit) {
     this.#context = context;
     this.#audit = audit;
+    this.#row = context.prepared((db) => db.select().from(t.user));
   }
 
   row(): PersonRow | undefined {
-    return this.#context.db.select().from(t.user).get();
+    return this.#row().get();
   }
 
   /** The person, unless there is none here or they are disabled. Call inside a decision. */
