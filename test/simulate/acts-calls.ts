@@ -125,6 +125,7 @@ export async function hostile(world: World, chance: Chance): Promise<void> {
 
 export async function again(world: World, chance: Chance): Promise<void> {
   const reports = world.witness.told.filter(() => chance.next() < 0.3);
+  if (reports.length === 0) return;
   const result = await guarded(world, () => world.witness.report(reports));
   world.say(`${reports.length} old reports arrive again: ${told(result)}`);
 }

@@ -74,7 +74,7 @@ export class Witness {
     this.told.push(...reports);
     try {
       const result = await this.#ask<null>("report", [reports], now);
-      this.#model.look(now);
+      if (reports.length > 0) this.#model.look(now); // else no sums were asked for
       this.#takeIn(reports, now);
       return result;
     } catch (thrown) {
