@@ -9,7 +9,9 @@ import { err, ok, type Result } from "../core/result.ts";
 import type { RateView } from "../core/wire/answers.ts";
 import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { HeldSlice } from "../core/budget/lease.ts";
+import type { Call } from "./call.ts";
 import type { Edge } from "./env.ts";
+import { originOf } from "./inbound.ts";
 import { Leases, type Taken } from "./leases.ts";
 
 /** What admitted a call: its own hold row, or a slice. */
@@ -27,31 +29,27 @@ export interface Admitted {
 /** The isolate's leases: values alone. */
 export const leases = new Leases();
 
+/** The question as the gate has it: what the isolate's memory adds, and where the request came from, only the object needs. */
+export type Ask = Omit<AdmitQuestion, "lease" | "reports" | "origin">;
+
 /** A counted call over HTTP is one of many; everything else asks for itself. */
-function mayLease({ level, kind }: AdmitQuestion): boolean {
+function mayLease({ level, kind }: Ask): boolean {
   return level === "counted" && kind === "http";
 }
 
-/**
- * @param ask the question without what the isolate's memory adds to it
- * @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself
- */
-export async function admit(
-  edge: Edge,
-  ctx: ExecutionContext,
-  ask: Omit<AdmitQuestion, "lease" | "reports">,
-): Promise<Result<Admitted, Denial>> {
+/** @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself */
+export async function admit({ request, edge, ctx }: Call, ask: Ask): Promise<Result<Admitted, Denial>> {
   const { token, slug, instance, callId, cost, askedAt } = ask;
   reportOverdue(edge, ctx, askedAt);
-  const isLeased = mayLease(ask as AdmitQuestion);
+  const isLeased = mayLease(ask);
   const taken = isLeased ? leases.take(token, slug, instance, callId, cost, askedAt) : null;
   if (taken !== null) {
-    if (taken.renew) ctx.waitUntil(renew(edge, ctx, ask));
+    if (taken.renew) ctx.waitUntil(renew(edge, ctx, { ...ask, origin: originOf(request) }));
     return ok(fromSlice(taken, cost));
   }
   const refused = leases.refusal(token, slug, cost, askedAt);
   if (refused !== null) return err(refused);
-  const question = { ...ask, lease: isLeased ? leases.demand(token, slug, askedAt) : null };
+  const question = { ...ask, origin: originOf(request), lease: isLeased ? leases.demand(token, slug, askedAt) : null };
   const answer = await askObject(edge, ctx, question);
   if (answer.ok && answer.value.kind === "hold") return ok(answer.value.admitted);
   const again = isLeased ? leases.take(token, slug, instance, callId, cost, edge.now()) : null;

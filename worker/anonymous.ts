@@ -7,6 +7,7 @@ import type { Denial } from "../core/denial.ts";
 import type { EpochMs } from "../core/ids.ts";
 import { err, type Err, type Result } from "../core/result.ts";
 import type { Call } from "./call.ts";
+import { originOf } from "./inbound.ts";
 
 const REFUSED_MS = 10_000;
 const ADDRESSES_MAX = 1_000;
@@ -23,7 +24,7 @@ export function mayTry(address: string, now: EpochMs): number | null {
 
 /** @returns the denial itself, or 429 where that address has failed too often */
 export async function noteFailure(call: Call, denial: Err<Denial>): Promise<Result<never, Denial>> {
-  const address = call.origin.ip ?? "";
+  const address = originOf(call.request).ip ?? "";
   if (await call.edge.anonymousMayAsk(`client ${address}`)) return denial;
   const oldest = refusedUntil.keys().next().value;
   if (refusedUntil.size >= ADDRESSES_MAX && oldest !== undefined) refusedUntil.delete(oldest);

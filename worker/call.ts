@@ -8,7 +8,7 @@ import type { EpochMs } from "../core/ids.ts";
 import type { Result } from "../core/result.ts";
 import type { VerifiedToken } from "../core/token/verify.ts";
 import type { AuthenticatedClient, PersonView } from "../core/wire/answers.ts";
-import type { Origin, TicketTarget } from "../core/wire/questions.ts";
+import type { TicketTarget } from "../core/wire/questions.ts";
 import type { Edge } from "./env.ts";
 
 export interface Call {
@@ -20,7 +20,6 @@ export interface Call {
   /** Named segments of the route's path, percent-decoded by nobody: ids need none. */
   readonly params: Readonly<Record<string, string>>;
   readonly now: EpochMs;
-  readonly origin: Origin;
   /** What Cloudflare Access said of the caller, as it came: only operators' routes look at it, and they verify it. */
   readonly accessJwt: string | null;
 }

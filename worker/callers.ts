@@ -17,6 +17,7 @@ import {
   identifyKnock,
   isFromOwnPage,
   isNotFromForeignPage,
+  originOf,
   verifyRemembered,
 } from "./inbound.ts";
 
@@ -27,7 +28,7 @@ const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 export async function asPublic(call: Call, { method, handler }: PublicRoute): Promise<Answer> {
   if (method === "GET") return handler(call, null);
   if (!isNotFromForeignPage(call.request, call.url, call.edge)) return foreignOrigin(call.request);
-  if (!(await call.edge.anonymousMayAsk(`public ${call.origin.ip ?? ""}`)))
+  if (!(await call.edge.anonymousMayAsk(`public ${originOf(call.request).ip ?? ""}`)))
     return err({ reason: "rate_limited", retryAfterMs: 60_000 });
   return handler(call, null);
 }
@@ -39,7 +40,7 @@ export async function asPublic(call: Call, { method, handler }: PublicRoute): Pr
  */
 export async function asClient(call: Call, { handler }: ClientRoute): Promise<Answer> {
   const { edge, now } = call;
-  const address = call.origin.ip ?? "";
+  const address = originOf(call.request).ip ?? "";
   const retryAfterMs = mayTry(address, now);
   if (retryAfterMs !== null) return err({ reason: "rate_limited", retryAfterMs });
   const form = await readFields(call.request, call.url.pathname.startsWith("/holds"));

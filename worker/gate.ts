@@ -18,7 +18,7 @@ import { PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { Answer, Call } from "./call.ts";
-import { admit } from "./admit.ts";
+import { admit, type Ask } from "./admit.ts";
 import { mintDelegation } from "./delegation.ts";
 import type { AgentStub } from "./env.ts";
 import { foreignOrigin, identify, identifyKnock, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
@@ -35,13 +35,10 @@ interface Passage {
   readonly isUpgrade: boolean;
 }
 
-/** Without what the isolate's memory adds to it (admit.ts). */
-type Question = Omit<AdmitQuestion, "lease" | "reports">;
-
 interface Forwardable extends Passage {
   readonly token: VerifiedToken;
   readonly agent: AgentStub;
-  readonly question: Question;
+  readonly question: Ask;
   readonly open: OpenCall;
 }
 
@@ -56,7 +53,7 @@ export async function gate(call: Call, target: Target): Promise<Answer> {
   const agent = call.edge.agent(target.entry, objectName(target, token.value.subject));
   if (agent === null) return err({ reason: "agent_unavailable", slug: target.entry.slug, cause: "unbound" });
   const question = ask(passage, token.value, kind.value);
-  const admitted = await admit(call.edge, call.ctx, question);
+  const admitted = await admit(call, question);
   if (!admitted.ok) return turnAway(admitted.denial, passage);
   const { callId } = question;
   const { edge, ctx } = call;
@@ -92,11 +89,11 @@ function readKind({ call: { request }, target: { entry }, isUpgrade }: Passage):
       : err({ reason: "request_invalid", detail: `The agent ${entry.slug} takes no WebSockets; call it over HTTP.` });
   if (Number(request.headers.get("content-length") ?? 0) > AGENT_BODY_MAX_BYTES)
     return err({ reason: "body_too_large", limitBytes: AGENT_BODY_MAX_BYTES });
-  const accepts = request.headers.get("accept") ?? "";
-  return ok(entry.transport !== "http" && accepts.includes("text/event-stream") ? "stream" : "http");
+  const asksForEvents = () => request.headers.get("accept")?.includes("text/event-stream") === true;
+  return ok(entry.transport !== "http" && asksForEvents() ? "stream" : "http");
 }
 
-function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestion["kind"]): Question {
+function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestion["kind"]): Ask {
   const { entry, instance } = target;
   // Sockets and streams are at least strict when they open (DESIGN.md §2).
   const level: Level = kind !== "http" && entry.level === "counted" ? "strict" : entry.level;
@@ -109,7 +106,6 @@ function ask({ call, target }: Passage, token: VerifiedToken, kind: AdmitQuestio
     level,
     kind,
     cost: entry.cost.most,
-    origin: call.origin,
     askedAt: call.edge.now(),
   };
 }
@@ -205,24 +201,29 @@ function boundedBody(request: Request): { readonly stream: ReadableStream | null
 
 /** The request as the agent gets it: no proof of the caller's, nothing internal from outside, and who calls, signed. */
 async function requestFor(admitted: Forwardable, body: ReadableStream | null): Promise<Request> {
-  const { call, target, token, isUpgrade } = admitted;
+  const { call, target, token, isUpgrade, open } = admitted;
   const { edge, request, url } = call;
-  const headers = new Headers(request.headers);
-  for (const name of PROOF_HEADERS) headers.delete(name);
+  const { method } = request;
+  // Of a leased call, whose context nothing keeps alive, the platform ends the fetch by itself when the caller leaves.
+  const signal = isUpgrade || open.admitted.source.kind === "slice" ? {} : { signal: request.signal };
+  const forwarded = new Request(url.href, { method, headers: request.headers, body, redirect: "manual", ...signal });
+  const { headers } = forwarded;
+  for (const name of PROOF_HEADERS) if (headers.has(name)) headers.delete(name);
   const sent = headers.get("traceparent");
   const traceparent = traceparentOf(sent, () => edge.random(24));
-  if (sent !== traceparent) headers.delete("tracestate"); // it belongs to the trace that was not taken over
+  // It belongs to the trace that was not taken over.
+  if (sent !== traceparent && headers.has("tracestate")) headers.delete("tracestate");
   headers.set("traceparent", traceparent);
   const [key] = edge.identityKeys.get(target.entry.worker) ?? [];
   if (key === undefined) throw new Error("an entry's Worker has no identity key");
   headers.set(IDENTITY_HEADER, await sealIdentity(key, identityOf(admitted, traceparent)));
-  const { subject, tier, node, actors, scope, agents, exp } = token;
-  const chain = { subject, tier, node, actors, scope: [...scope], agents: agents === null ? null : [...agents], exp };
-  const delegation =
-    target.entry.calls.length === 0 ? null : await mintDelegation(edge, target.entry, chain, edge.now());
-  if (delegation !== null) headers.set(DELEGATION_HEADER, delegation);
-  const signal = isUpgrade ? {} : { signal: request.signal };
-  return new Request(url.href, { method: request.method, headers, body, redirect: "manual", ...signal });
+  if (target.entry.calls.length > 0) {
+    const { subject, tier, node, actors, scope, agents, exp } = token;
+    const chain = { subject, tier, node, actors, scope: [...scope], agents: agents === null ? null : [...agents], exp };
+    const delegation = await mintDelegation(edge, target.entry, chain, edge.now());
+    if (delegation !== null) headers.set(DELEGATION_HEADER, delegation);
+  }
+  return forwarded;
 }
 
 function identityOf({ call, target, token, question, open }: Forwardable, traceparent: string): Identity {

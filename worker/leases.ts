@@ -21,6 +21,8 @@ interface Slot {
   readonly user: UserId;
   slices: HeldSlice[];
   demand: Demand;
+  /** End of the slice that `demand` was seen of. */
+  demandEndsAt: number;
   /** As the object said at the last grant, less what was spent since. */
   remaining: number | null;
   rate: RateView | null;
@@ -115,6 +117,7 @@ export class Leases {
       user: token.subject,
       slices: [],
       demand: NO_DEMAND,
+      demandEndsAt: 0,
       remaining,
       rate,
       second: 0,
@@ -243,7 +246,11 @@ export class Leases {
 
   #close(slot: Slot, slice: HeldSlice): void {
     slot.slices = slot.slices.filter((other) => other !== slice);
-    slot.demand = slice.demand;
+    // Of slices that lived side by side, the one that was used most tells what the next one is for.
+    if (slice.askedAt >= slot.demandEndsAt || slice.demand.calls >= slot.demand.calls) {
+      slot.demand = slice.demand;
+      slot.demandEndsAt = slice.endsAt;
+    }
     const pending = this.#pending.get(slot.user) ?? [];
     slice.voidNow();
     pending.push({ report: () => slice.close(), since: this.#clock });

@@ -13,7 +13,7 @@ import { SECURITY_HEADERS } from "./respond.ts";
 
 const AGENT_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'";
 
-/** Copied for each answer: the platform takes six times as long to read them from a plain object (workerd, 2026-11). */
+/** Copied by each answer: the platform takes six times as long to read them from a plain object (workerd, 2026-11). */
 const ALWAYS = new Headers({ ...SECURITY_HEADERS, "content-security-policy": AGENT_POLICY });
 
 /** Statuses that carry no body (Fetch §2.2.3); a Response with one throws. */
@@ -38,17 +38,28 @@ export function cleanAnswer(
   place: AgentPlace,
 ): Result<Response, Denial> {
   if (answer.status >= 500) return err({ reason: "agent_failed", slug: place.slug, status: answer.status });
-  const headers = new Headers(ALWAYS);
-  for (const [name, value] of answer.headers) if (ANSWER_HEADERS.has(name)) headers.set(name, value);
+  const { status } = answer;
+  const cleaned = new Response(BODILESS.has(status) ? null : body, { status, headers: ALWAYS });
+  const { headers } = cleaned;
+  let caching: string | null = null;
+  for (const [name, value] of answer.headers) {
+    if (name === "cache-control") caching = value;
+    else if (name === "location") {
+      const location = placeOf(value, status, place);
+      if (location !== null) headers.set(name, location);
+    } else if (ANSWER_HEADERS.has(name)) headers.set(name, value);
+  }
   // A length that is only claimed would cut or hang a body that is streamed; the runtime knows the true one.
   if (body !== answer.body) headers.delete("content-length");
-  headers.set("cache-control", privately(answer.headers.get("cache-control")));
-  const location = placeOf(answer, place);
-  if (location !== null) headers.set("location", location);
+  headers.set("cache-control", privately(caching));
   const budget = budgetHeader(left.remaining);
   if (budget !== null) headers.set(HEADER.budget, budget);
-  if (left.rate !== null) for (const [name, value] of Object.entries(rateHeaders(left.rate))) headers.set(name, value);
-  return ok(new Response(BODILESS.has(answer.status) ? null : body, { status: answer.status, headers }));
+  if (left.rate !== null) {
+    const { ratelimit, "ratelimit-policy": policy } = rateHeaders(left.rate);
+    headers.set("ratelimit", ratelimit);
+    headers.set("ratelimit-policy", policy);
+  }
+  return ok(cleaned);
 }
 
 /** A shared cache must never give one caller's answer to another. */
@@ -59,9 +70,8 @@ function privately(sent: string | null): string {
 }
 
 /** A redirect leads back to the same agent or nowhere; what leaves is a path, so that no host can be named. */
-function placeOf(answer: Response, { prefix, url }: AgentPlace): string | null {
-  const sent = answer.headers.get("location");
-  if (sent === null || answer.status < 201 || answer.status > 308) return null;
+function placeOf(sent: string, status: number, { prefix, url }: AgentPlace): string | null {
+  if (status < 201 || status > 308) return null;
   const target = URL.parse(sent, url.href);
   if (target === null || target.origin !== url.origin || !target.pathname.startsWith(prefix)) return null;
   return `${target.pathname}${target.search}`;

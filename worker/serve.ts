@@ -8,7 +8,7 @@ import type { Answer, Call } from "./call.ts";
 import { preflight, withCors } from "./cors.ts";
 import type { Edge } from "./env.ts";
 import { gate, GATE_METHODS } from "./gate.ts";
-import { originOf, strip } from "./inbound.ts";
+import { strip } from "./inbound.ts";
 import { match } from "./match.ts";
 import { findTarget } from "./place.ts";
 import { denied } from "./respond.ts";
@@ -19,19 +19,21 @@ const NOT_FOUND: Answer = err({ reason: "not_found" });
 /** @returns the answer to any request; never throws, never rejects */
 export async function serve(sent: Request, edge: Edge, ctx: ExecutionContext): Promise<Response> {
   const { request, url } = strip(sent);
-  const accessJwt = sent.headers.get("cf-access-jwt-assertion");
-  const call: Call = { request, url, edge, ctx, params: {}, now: edge.now(), origin: originOf(request), accessJwt };
+  const { pathname } = url;
+  const isCallToAgent = pathname.startsWith("/agents/");
+  const accessJwt = isCallToAgent ? null : sent.headers.get("cf-access-jwt-assertion");
+  const call: Call = { request, url, edge, ctx, params: {}, now: edge.now(), accessJwt };
   let answer: Answer;
   try {
-    answer = await (url.pathname.startsWith("/agents/") ? toAgent(call) : toRoute(call));
+    answer = await (isCallToAgent ? toAgent(call, pathname) : toRoute(call));
   } catch {
     answer = err({ reason: "internal" }); // what was thrown may hold a query's parameters: it goes nowhere
   }
   return withCors(answer.ok ? answer.value : refuse(answer.denial, call), request, edge);
 }
 
-async function toAgent(call: Call): Promise<Answer> {
-  const target = findTarget(call.url.pathname, call.edge.config);
+async function toAgent(call: Call, pathname: string): Promise<Answer> {
+  const target = findTarget(pathname, call.edge.config);
   if (target === null) return NOT_FOUND;
   const { method } = call.request;
   if (method === "OPTIONS") return ok(preflight(call.request, GATE_METHODS, call.edge));

@@ -5,6 +5,7 @@ import { decodeBase64url, encodeBase64url } from "../base64url.ts";
 import type { EpochSeconds } from "../ids.ts";
 import { TOKEN_LENGTH_MAX_BYTES } from "../limits.ts";
 import type { Tier } from "../config.ts";
+import { passingBytes } from "../utf8.ts";
 import { SIGNATURE_LENGTH } from "./mac.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -134,5 +135,5 @@ export function decodeObject(
 }
 
 export function encodeObject(value: object): string {
-  return encodeBase64url(encoder.encode(JSON.stringify(value)));
+  return encodeBase64url(passingBytes(JSON.stringify(value)));
 }

@@ -7,6 +7,7 @@
  * Nothing here remembers a key or a promise; the shell keeps the values it derived.
  */
 import { decodeBase64url, encodeBase64url } from "../base64url.ts";
+import { passingBytes } from "../utf8.ts";
 
 const HMAC_SHA256 = { name: "HMAC", hash: "SHA-256" } as const;
 const NO_SALT = new Uint8Array(0);
@@ -86,9 +87,9 @@ export function importMacKey(bytes: Uint8Array<ArrayBuffer>): Promise<MacKey> {
 
 /** @param message text, or the bytes of it */
 export async function hmac(key: MacKey, message: string | Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(
-    await crypto.subtle.sign("HMAC", key, typeof message === "string" ? encoder.encode(message) : message),
-  );
+  // WebCrypto copies what it is given before it returns (§14.3.3).
+  const bytes = typeof message === "string" ? passingBytes(message) : message;
+  return new Uint8Array(await crypto.subtle.sign("HMAC", key, bytes));
 }
 
 /** Constant-time comparison by the platform. */
@@ -97,7 +98,7 @@ export function hmacMatches(
   signature: Uint8Array<ArrayBuffer>,
   message: string | Uint8Array<ArrayBuffer>,
 ): Promise<boolean> {
-  return crypto.subtle.verify("HMAC", key, signature, typeof message === "string" ? encoder.encode(message) : message);
+  return crypto.subtle.verify("HMAC", key, signature, typeof message === "string" ? passingBytes(message) : message);
 }
 
 /**

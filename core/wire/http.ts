@@ -81,7 +81,7 @@ export function rateHeaders(rate: {
   readonly seconds: number;
   readonly remaining: number;
   readonly resetMs: number;
-}): Readonly<Record<string, string>> {
+}): { readonly ratelimit: string; readonly "ratelimit-policy": string } {
   const { name, calls, seconds, remaining, resetMs } = rate;
   return {
     ratelimit: `"${name}";r=${Math.max(0, remaining)};t=${Math.ceil(resetMs / 1000)}`,
@@ -99,7 +99,10 @@ export function parseCost(text: string): number | null {
 /** W3C Trace Context, level 2, version 00. An id of zeros only is no id. */
 const TRACEPARENT_PATTERN = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+/** For runtimes without `toHex` (node 24). */
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /**
  * @param sent the caller's own header
@@ -107,7 +110,7 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
  */
 export function traceparentOf(sent: string | null, random: () => Uint8Array): string {
   if (sent !== null && TRACEPARENT_PATTERN.test(sent)) return sent;
-  let hex = "";
-  for (const byte of random()) hex += HEX[byte] as string;
+  const bytes: Uint8Array & { toHex?(): string } = random();
+  const hex = bytes.toHex?.() ?? hexOf(bytes);
   return `00-${hex.slice(0, 32)}-${hex.slice(32, 48)}-00`;
 }

@@ -16,7 +16,7 @@ import { findUserById, findUserByName, insertUser, replacePasswordHash } from ".
 import type { UserRow } from "../../drizzle/d1/rows.ts";
 import { readJson } from "../body.ts";
 import type { Answer, Call, SessionCaller } from "../call.ts";
-import { identify } from "../inbound.ts";
+import { identify, originOf } from "../inbound.ts";
 import { grantCookie } from "../oauth/mint.ts";
 import { empty, json } from "../respond.ts";
 import { checkBootstrap } from "./bootstrap.ts";
@@ -143,7 +143,7 @@ function open(call: Call, row: UserRow): Promise<Result<GrantView, Denial>> {
       agents: null,
       budget: null,
       ttlSeconds: null,
-      origin: call.origin,
+      origin: originOf(call.request),
       cookie: null,
       by: byPerson(row.id as UserId),
       idempotency: null,

@@ -8,6 +8,7 @@ import { err, ok, type Result } from "../../core/result.ts";
 import { limiterOf, type AllowanceKind } from "../../core/signin.ts";
 import type { Call } from "../call.ts";
 import { knownDevice } from "./cookies.ts";
+import { originOf } from "../inbound.ts";
 
 export interface CountedTry {
   /** The password was right: the try is given back. */
@@ -38,7 +39,7 @@ async function keysOf(call: Call, username: string): Promise<readonly Key[]> {
   if (device !== null) return [{ kind: "device", text: `${device}\n${name}` }];
   // The address first: one that is refused uses up nothing of the name's.
   return [
-    { kind: "address", text: networkOf(call.origin.ip ?? "") },
+    { kind: "address", text: networkOf(originOf(call.request).ip ?? "") },
     { kind: "name", text: name },
   ];
 }

@@ -7,6 +7,7 @@ import { err, type Result } from "../../core/result.ts";
 import type { Answer, Call } from "../call.ts";
 import { readAsked, tokenAnswer } from "../oauth/token.ts";
 import { verifyForeign } from "./foreign.ts";
+import { originOf } from "../inbound.ts";
 
 export async function foreignSession(call: Call, form: ReadonlyMap<string, string>): Promise<Answer> {
   const { edge } = call;
@@ -40,7 +41,7 @@ export async function foreignSession(call: Call, form: ReadonlyMap<string, strin
         agents,
         budget,
         ttlSeconds: Number.isFinite(life) ? life : null,
-        origin: call.origin,
+        origin: originOf(call.request),
         cookie: null,
         by: { kind: "agent", id: client, reason: `by a token of ${issuer.issuer}` },
         idempotency: null,

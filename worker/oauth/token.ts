@@ -14,6 +14,7 @@ import type { Answer, Call, ClientCaller } from "../call.ts";
 import type { Edge } from "../env.ts";
 import { json } from "../respond.ts";
 import { grantToken } from "./mint.ts";
+import { originOf } from "../inbound.ts";
 
 const TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
@@ -139,7 +140,7 @@ function open(call: Call, caller: ClientCaller, asked: Asked): Promise<Result<Gr
       enrolment: null,
       client: { id: agent.id, stopCount },
       ...rest,
-      origin: call.origin,
+      origin: originOf(call.request),
       cookie: null,
       by: byClient(caller),
       idempotency: null,

@@ -14,6 +14,7 @@ import { grantToken } from "../oauth/mint.ts";
 import { json } from "../respond.ts";
 import { idempotencyOf } from "./idempotency.ts";
 import { byCaller, livePerson, ownAgent } from "./person.ts";
+import { originOf } from "../inbound.ts";
 
 const micros = z.int().check(z.minimum(0));
 const opening = z.strictObject({
@@ -56,7 +57,7 @@ export async function open(call: Call, caller: SessionCaller): Promise<Answer> {
       agents: null,
       budget: budget as Micros | null,
       ttlSeconds,
-      origin: call.origin,
+      origin: originOf(call.request),
       cookie: caller.token,
       by: byCaller(caller),
       idempotency: idempotency.value,

@@ -216,11 +216,13 @@ export class Copies {
     return this.order<T>(0, { do: "rpc", user, method, args });
   }
 
-  /** CPU that the workerd has used: milliseconds, in steps of ten. */
+  /** CPU that the workerd has used, all its threads together: milliseconds. */
   cpuMs(): number {
-    const stat = readFileSync(`/proc/${this.pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) * 10;
+    const nanoseconds = readdirSync(`/proc/${this.pid}/task`).reduce((sum, thread) => {
+      const spent = readFileSync(`/proc/${this.pid}/task/${thread}/schedstat`, "utf8").split(" ")[0];
+      return sum + Number(spent);
+    }, 0);
+    return nanoseconds / 1e6;
   }
 
   async end(): Promise<void> {
