@@ -85,6 +85,8 @@ export const USER_AGENT_LENGTH_MAX = 256;
 export const IDEMPOTENCY_KEY_LENGTH_MAX = 128;
 export const PAGE_ROWS_MAX = 100;
 export const PAGE_ROWS_DEFAULT = 25;
+export const ROLE_DAYS_MAX = 366; // of what roles were asked for: a row for each role and day
+export const ROLE_DAYS_DEFAULT = 7;
 
 // Towards D1.
 export const DELIVERY_BATCH_ROWS = 40; // each is two or three statements in one D1 batch

@@ -169,7 +169,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const secrets = [env.LEGATE_SECRET, optional.LEGATE_SECRET_ALSO];
     const oidcKeys = optional.LEGATE_OIDC_KEYS;
     const keepAlive = (work: Promise<unknown>) => ctx.waitUntil(work);
-    this.#credentials = new Credentials({ context, lines, audit, oidcKeys, secrets, keepAlive });
+    this.#credentials = new Credentials({ context, lines, audit, alarms, oidcKeys, secrets, keepAlive });
     stopping.addPlane(this.#credentials);
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });

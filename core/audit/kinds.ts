@@ -100,13 +100,11 @@ export type AuditBody = {
     readonly calls: number;
     readonly cost: number;
   };
-  /** `served`: answers from the cache since the exchange before. */
   "credential.exchanged": {
     readonly role: string;
     readonly node: string;
     readonly tries: number;
     readonly expires: number;
-    readonly served: number;
   };
   "credential.failed": {
     readonly role: string;
@@ -114,7 +112,9 @@ export type AuditBody = {
     readonly tries: number;
     readonly code: string;
   };
-  "credential.dropped": { readonly node: string; readonly dropped: number; readonly served: number };
+  "credential.dropped": { readonly node: string; readonly dropped: number };
+  /** Answers with a credential of that role, from an exchange or without one, since the row before. */
+  "credential.served": { readonly role: string; readonly answers: number };
   "hold.expired": { readonly hold: string; readonly node: string; readonly cost: number };
   "hold.refused": { readonly hold: string; readonly fault: string };
 };

@@ -72,6 +72,8 @@ export const ABSURD: ExchangeFailure = { kind: "permanent", code: "answer_absurd
 const PERMANENT_MS = 5_000;
 const FIRST_PAUSE_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
+/** With its share of chance. */
+export const FAILURE_PAUSE_MAX_MS = 1.25 * PAUSE_MAX_MS;
 
 /**
  * How long a failure is the answer for everyone.

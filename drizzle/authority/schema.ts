@@ -348,52 +348,6 @@ export const counters = sqliteTable("counters", {
   value: integer().notNull(),
 });
 
-/**
- * Credentials of clouds that were exchanged here, by the digest of what was asked for. `sealed` is there only where the
- * role says that they may rest (AES-256-GCM, `kid` names the secret). Dropped with the node: the row stays to be counted.
- */
-export const credentials = sqliteTable(
-  "credentials",
-  {
-    key: text().primaryKey(),
-    role: text().notNull(),
-    path: text().notNull(),
-    madeAt: integer().notNull(),
-    expiresAt: integer().notNull(),
-    usedAt: integer().notNull(),
-    /** Answers from the cache, as last written. */
-    served: integer().notNull(),
-    sealed: text(),
-    kid: text(),
-    droppedAt: integer(),
-  },
-  (table) => [index("credentials_path").on(table.path), index("credentials_expires").on(table.expiresAt)],
-);
-
-/** Until when credentials that were handed out to a node live on, whatever becomes of the node. */
-export const credentialHandouts = sqliteTable(
-  "credential_handouts",
-  {
-    path: text().notNull(),
-    role: text().notNull(),
-    /** The recorded node that they belong to, as their tags name it. */
-    owner: text().notNull(),
-    until: integer().notNull(),
-  },
-  (table) => [primaryKey({ columns: [table.path, table.role] })],
-);
-
-/** Tokens of foreign issuers that started a session here, until they would have expired anyway. */
-export const foreignTokens = sqliteTable(
-  "foreign_tokens",
-  {
-    issuer: text().notNull(),
-    jti: text().notNull(),
-    expiresAt: integer().notNull(),
-  },
-  (table) => [primaryKey({ columns: [table.issuer, table.jti] }), index("foreign_tokens_expires").on(table.expiresAt)],
-);
-
 /** What the one alarm has to do, and when. */
 export const due = sqliteTable(
   "due",

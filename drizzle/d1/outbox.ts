@@ -84,6 +84,31 @@ function invocation(
   ];
 }
 
+const DAY_MS = 86_400_000;
+
+/** Adds to a role's day, across users. */
+function roleDay(
+  db: D1,
+  at: number,
+  role: string,
+  { exchanges = 0, failures = 0, answers = 0 }: { exchanges?: number; failures?: number; answers?: number },
+): Statement[] {
+  const table = d1.roleDays;
+  return [
+    db
+      .insert(table)
+      .values({ role, day: Math.floor(at / DAY_MS), exchanges, failures, answers })
+      .onConflictDoUpdate({
+        target: [table.role, table.day],
+        set: {
+          exchanges: sql`${table.exchanges} + ${exchanges}`,
+          failures: sql`${table.failures} + ${failures}`,
+          answers: sql`${table.answers} + ${answers}`,
+        },
+      }),
+  ];
+}
+
 const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
   // Not the tier: D1's is written first, where it is changed, and a row that comes late must not bring an older one back.
   "agent.registered": (db, { user, at }, body) => agentRow(db, user, at, "active", body),
@@ -112,6 +137,9 @@ const FOLLOW: { readonly [K in AuditKind]?: Follow<K> } = {
   ],
   "calls.counted": (db, { user, session }, body) =>
     invocation(db, user, session, `${body.node} ${body.slug} ${body.instance} ${body.minute}`, "minute", body),
+  "credential.exchanged": (db, { at }, { role }) => roleDay(db, at, role, { exchanges: 1 }),
+  "credential.failed": (db, { at }, { role }) => roleDay(db, at, role, { failures: 1 }),
+  "credential.served": (db, { at }, { role, answers }) => roleDay(db, at, role, { answers }),
   // A connection's id is drawn by the agents' side: with the user's it can name nobody else's row.
   "call.settled": (db, { user, session }, body) =>
     invocation(db, user, session, body.callKind === "http" ? body.id : `${user} ${body.id}`, body.callKind, body),

@@ -3,7 +3,7 @@
  * Drizzle, every row is checked as it is read, and whatever goes wrong with D1 is `storage_unavailable`, never a throw
  * (a driver's message names statements and parameters). Nothing here decides about a call or a stop.
  */
-import { and, asc, desc, eq, gt, isNull, lt, lte, or, sql, type SQL } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, isNull, lt, lte, or, sql, sum, type SQL } from "drizzle-orm";
 import { openD1 } from "./open.ts";
 import * as z from "zod/mini";
 import type { Tier } from "../../core/config.ts";
@@ -12,12 +12,14 @@ import { err, ok, type Result } from "../../core/result.ts";
 import {
   agentAuditRow,
   agentSessionRow,
+  roleUseRow,
   userRow,
   type AgentAuditRow,
   type AgentSessionRow,
+  type RoleUseRow,
   type UserRow,
 } from "./rows.ts";
-import { agentAuditLog, agentSessions, bootstraps, users } from "./schema.ts";
+import { agentAuditLog, agentSessions, bootstraps, roleDays, users } from "./schema.ts";
 
 async function guarded<T>(question: () => Promise<Result<T, Denial>>): Promise<Result<T, Denial>> {
   try {
@@ -190,5 +192,24 @@ export function listAudit(db: D1Database, query: AuditQuery): Promise<Result<Age
       .orderBy(desc(t.at), asc(t.userId), desc(t.seq))
       .limit(limit);
     return ok(z.array(agentAuditRow).parse(rows));
+  });
+}
+
+/** What each role of a cloud was asked for, of all users together, from that UTC day on (days since 1970). */
+export function sumRoleDays(db: D1Database, fromDay: number): Promise<Result<RoleUseRow[], Denial>> {
+  const t = roleDays;
+  return guarded(async () => {
+    const rows = await openD1(db)
+      .select({
+        role: t.role,
+        exchanges: sum(t.exchanges).mapWith(Number),
+        failures: sum(t.failures).mapWith(Number),
+        answers: sum(t.answers).mapWith(Number),
+      })
+      .from(t)
+      .where(gte(t.day, fromDay))
+      .groupBy(t.role)
+      .orderBy(asc(t.role));
+    return ok(z.array(roleUseRow).parse(rows));
   });
 }

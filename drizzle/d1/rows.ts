@@ -45,3 +45,6 @@ export const agentAuditRow = z.object({
   hash: text,
 });
 export type AgentAuditRow = z.output<typeof agentAuditRow>;
+
+export const roleUseRow = z.object({ role: text, exchanges: z.int(), failures: z.int(), answers: z.int() });
+export type RoleUseRow = z.output<typeof roleUseRow>;

@@ -88,6 +88,22 @@ export const agentInvocations = sqliteTable(
   (table) => [index("agent_invocations_session").on(table.sessionId, table.firstAt)],
 );
 
+/** What roles of clouds were asked for, of all users, by UTC day: what operators look at before they change a role. */
+export const roleDays = sqliteTable(
+  "role_days",
+  {
+    /** `<provider>:<alias>`. */
+    role: text().notNull(),
+    /** Days since 1970. */
+    day: integer().notNull(),
+    exchanges: integer().notNull(),
+    failures: integer().notNull(),
+    /** Credentials that were handed out, from an exchange or without one. */
+    answers: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.role, table.day] })],
+);
+
 /** The audit log of every user, each in its own gapless sequence. */
 export const agentAuditLog = sqliteTable(
   "agent_audit_log",

@@ -22,7 +22,8 @@ export type DueKind =
   | "tell"
   | "reconcile"
   | "channels"
-  | "ballast";
+  | "ballast"
+  | "uses";
 
 /** Local work: synchronous, opens its own transactions. Outside work: asynchronous; a rejection means another try. */
 export type Task =

@@ -8,7 +8,7 @@ import { eq } from "drizzle-orm";
 import type { Secrets } from "../../core/credential/sts.ts";
 import type { RandomBytes } from "../../core/ids.ts";
 import { LABEL } from "../../core/token/mac.ts";
-import * as t from "../../drizzle/authority/schema.ts";
+import * as t from "../../drizzle/authority/credential-tables.ts";
 import type { Db } from "./context.ts";
 
 export interface CredentialStore {

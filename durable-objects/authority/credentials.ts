@@ -14,22 +14,21 @@ import type { Role } from "../../core/credential/roles.ts";
 import type { Secrets } from "../../core/credential/sts.ts";
 import type { Denial } from "../../core/denial.ts";
 import { lineOf, sessionOf, toEpochSeconds, type EpochMs, type EpochSeconds, type NodePath } from "../../core/ids.ts";
-import {
-  CREDENTIAL_LIFE_MIN_SECONDS,
-  CREDENTIAL_SERVE_MIN_MS,
-  CREDENTIALS_USER_MAX,
-  EXCHANGES_MINUTE_MAX,
-} from "../../core/limits.ts";
+import { CREDENTIAL_LIFE_MIN_SECONDS, CREDENTIAL_SERVE_MIN_MS, CREDENTIALS_USER_MAX } from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { SECRET_BYTES } from "../../core/token/mac.ts";
 import type { CredentialQuestion, CredentialView } from "../../core/wire/credentials.ts";
 import type { StopPlane } from "../../core/wire/answers.ts";
-import * as t from "../../drizzle/authority/schema.ts";
+import * as t from "../../drizzle/authority/credential-tables.ts";
+import { nodes } from "../../drizzle/authority/schema.ts";
+import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { Context } from "./context.ts";
 import { MemoryStore, SealedStore, Vault, type CredentialStore } from "./credential-store.ts";
-import { fly, type Failed, type Flown, type Wanted } from "./credentials/flight.ts";
+import { Attempts } from "./credentials/attempts.ts";
+import { fly, type Flown, type Wanted } from "./credentials/flight.ts";
 import { signerOf, type Signer } from "./credentials/signer.ts";
+import { Uses } from "./credentials/uses.ts";
 import { atOrBelow, type Lines } from "./line.ts";
 
 /** What is known of an entry beside its secrets. */
@@ -39,13 +38,18 @@ interface Entry {
   readonly madeAt: number;
   readonly expiresAt: number;
   usedAt: number;
-  served: number;
+}
+
+/** What the caller may have, and when its session ends. */
+interface Permitted {
+  readonly role: Role;
+  readonly sessionEnd: number;
 }
 
 const NO_KEY: Denial = { reason: "exchange_failed", kind: "permanent", code: "no_signing_key", retryAfterMs: 60_000 };
 /** The shortest node whose credential is still worth an exchange, where the policy itself ends it. */
 const NODE_LEFT_MIN_SECONDS = (2 * CREDENTIAL_SERVE_MIN_MS) / 1000;
-const NOTED_MS = 60_000; // uses are written down once a minute, not at each answer
+const NOTED_MS = 60_000; // when an entry was used last is written once a minute, not at each answer
 const MINUTE_MS = 60_000;
 
 export class Credentials {
@@ -57,18 +61,18 @@ export class Credentials {
   readonly #stores: Readonly<Record<Role["atRest"], CredentialStore>>;
   readonly #entries = new Map<string, Entry>();
   readonly #flights = new Map<string, Promise<Result<CredentialView, Denial>>>();
-  readonly #failed = new Map<string, Failed>();
-  /** When exchanges of a role began, in the last minute. */
-  readonly #begun = new Map<string, number[]>();
+  readonly #attempts: Attempts;
+  readonly #uses: Uses;
   /** What the rows of handouts say: a warm answer writes none. */
   readonly #handedOut = new Map<string, number>();
-  /** Moves at each stop: an exchange that began before one is looked at again before it counts. */
+  /** Moves at each stop: an exchange that began before one is looked at again before anything keeps it. */
   #generation = 0;
 
   constructor(parts: {
     context: Context;
     lines: Lines;
     audit: Audit;
+    alarms: Alarms;
     /** LEGATE_OIDC_KEYS. */
     oidcKeys: string | undefined;
     /** LEGATE_SECRET, then LEGATE_SECRET_ALSO, as configured. */
@@ -78,6 +82,8 @@ export class Credentials {
     this.#context = parts.context;
     this.#lines = parts.lines;
     this.#audit = parts.audit;
+    this.#attempts = new Attempts(parts.context);
+    this.#uses = new Uses(parts.context, parts.audit, parts.alarms);
     this.#signer = signerOf(parts.oidcKeys);
     this.#keepAlive = parts.keepAlive;
     const roots = parts.secrets
@@ -104,29 +110,35 @@ export class Credentials {
       if (freshness === "usable") void this.#outcome(wanted.value, signer, now);
       return this.#serve(wanted.value, question, kept.entry, kept.secrets, now);
     }
-    const generation = this.#generation;
     const outcome = await this.#outcome(wanted.value, signer, now);
     if (!outcome.ok) return outcome;
+    // Seconds have passed: who waited may have been ended, have run out of time, or be of another tier.
     const after = this.#context.now();
-    if (generation !== this.#generation) {
-      const live = this.#context.decide(() => this.#wanted(question, signer, after));
-      if (!live.ok) return live;
-    }
+    const still = this.#context.decide(() => this.#permitted(question, after));
+    if (!still.ok) return still;
     const { secrets, expiresAt } = outcome.value;
     const entry = this.#entries.get(key) ?? this.#entryOf(wanted.value, after, expiresAt);
     return this.#serve(wanted.value, question, entry, secrets, after);
   }
 
-  /** What exactly is asked for, if the caller may and everything above it lives. Call inside a decision. */
-  #wanted({ token, provider, alias }: CredentialQuestion, signer: Signer, now: EpochMs): Result<Wanted, Denial> {
+  /** The caller may ask for that role now, and everything above it lives. Call inside a decision. */
+  #permitted({ token, provider, alias }: CredentialQuestion, now: EpochMs): Result<Permitted, Denial> {
     const live = this.#lines.requireLive(token, now);
     if (!live.ok) return live;
-    const { tier } = live.value.person;
-    const permitted = permitRole(this.#context.config, this.#context.issuer, { ...token, tier }, provider, alias);
+    const { person, session } = live.value;
+    const asker = { ...token, tier: person.tier };
+    const role = permitRole(this.#context.config, this.#context.issuer, asker, provider, alias);
+    return role.ok ? ok({ role: role.value, sessionEnd: session.expiresSeconds }) : role;
+  }
+
+  /** What exactly is asked for. Call inside a decision. */
+  #wanted(question: CredentialQuestion, signer: Signer, now: EpochMs): Result<Wanted, Denial> {
+    const permitted = this.#permitted(question, now);
     if (!permitted.ok) return permitted;
-    const role = permitted.value;
+    const { role, sessionEnd } = permitted.value;
+    const { token, provider } = question;
     const owner = token.grant;
-    const end = this.#endOf(owner, token.caveatExp, live.value.session.expiresSeconds);
+    const end = this.#endOf(owner, token.caveatExp, sessionEnd);
     const { user } = this.#context;
     const tags = tagsOf(user, token.actors, owner);
     const [session, grant] = [tags["legate-session"], tags["legate-grant"]];
@@ -144,6 +156,7 @@ export class Credentials {
       target: role.provider === "aws" ? role.roleArn : role.audience,
       endpoint: role.endpoint,
       subject: subjectOf(user, role),
+      owner,
       policy,
       end,
       tags: { ...tags },
@@ -162,9 +175,9 @@ export class Credentials {
     for (const path of lineOf(owner)) {
       const { kind, liveUntilSeconds } =
         this.#context.db
-          .select({ kind: t.nodes.kind, liveUntilSeconds: t.nodes.liveUntilSeconds })
-          .from(t.nodes)
-          .where(eq(t.nodes.path, path))
+          .select({ kind: nodes.kind, liveUntilSeconds: nodes.liveUntilSeconds })
+          .from(nodes)
+          .where(eq(nodes.path, path))
           .get() ?? {};
       if (kind === "narrowed" && liveUntilSeconds !== undefined) ends.push(liveUntilSeconds);
     }
@@ -184,22 +197,19 @@ export class Credentials {
   }
 
   #entryOf({ owner, role }: Wanted, madeAt: number, expiresAt: number): Entry {
-    return { owner, role: role.scope, madeAt, expiresAt, usedAt: madeAt, served: 0 };
+    return { owner, role: role.scope, madeAt, expiresAt, usedAt: madeAt };
   }
 
   /** Joins the flight of that key, or begins one; a failure that is still fresh is the answer. */
   #outcome(wanted: Wanted, signer: Signer, now: EpochMs): Promise<Result<CredentialView, Denial>> {
-    const { key } = wanted;
+    const { key, role } = wanted;
     const flying = this.#flights.get(key);
     if (flying !== undefined) return flying;
-    const failed = this.#failed.get(key);
-    if (failed !== undefined && now < failed.until)
-      return Promise.resolve(err({ ...failed.denial, retryAfterMs: failed.until - now }));
-    const begun = (this.#begun.get(wanted.role.scope) ?? []).filter((at) => at > now - MINUTE_MS && at <= now);
-    const [first = now] = begun;
-    if (begun.length >= EXCHANGES_MINUTE_MAX)
-      return Promise.resolve(err({ reason: "rate_limited", retryAfterMs: first + MINUTE_MS - now }));
-    this.#begun.set(wanted.role.scope, [...begun, now]);
+    let refused: Denial | null = null;
+    this.#context.commit(() => {
+      refused = this.#attempts.begin(key, role.scope, now);
+    });
+    if (refused !== null) return Promise.resolve(err(refused));
     const flight = this.#fly(wanted, signer).finally(() => this.#flights.delete(key));
     this.#flights.set(key, flight);
     this.#keepAlive(flight);
@@ -209,13 +219,17 @@ export class Credentials {
   /** Never rejects. Whoever began it may be gone by its end: it belongs to the object, not to a caller. */
   async #fly(wanted: Wanted, signer: Signer): Promise<Result<CredentialView, Denial>> {
     const generation = this.#generation;
-    const before = this.#failed.get(wanted.key);
-    const flown = await fly(wanted, signer, this.#context, before?.failures ?? 0);
-    let landed: Result<CredentialView, Denial> | null = null;
-    this.#context.commit(() => {
-      landed = this.#land(wanted, flown, generation);
-    });
-    return landed ?? err({ reason: "internal" });
+    let landed: Result<CredentialView, Denial> = err({ reason: "storage_unavailable" });
+    try {
+      const flown = await fly(wanted, signer, this.#context, this.#attempts.failures(wanted.key));
+      this.#context.commit(() => {
+        landed = this.#land(wanted, flown, generation);
+      });
+    } catch {
+      // What could not be written is nobody's: a stop that came later would not find it.
+      return err({ reason: "storage_unavailable" });
+    }
+    return landed;
   }
 
   /** What an exchange brought home, as of this moment. Call inside a decision, which a failure must not roll back. */
@@ -229,14 +243,12 @@ export class Credentials {
     if (!outcome.ok) {
       const { code } = outcome.denial.denial;
       this.#audit.append("credential.failed", sessionOf(wanted.owner), { ...facts, code }, now);
-      if (this.#failed.size >= 1_000) this.#failed.clear();
-      this.#failed.set(wanted.key, outcome.denial);
+      this.#attempts.failed(wanted.key, outcome.denial, now);
       return err(outcome.denial.denial);
     }
     const { secrets, expiresAt } = outcome.value;
-    const served = this.#entries.get(wanted.key)?.served ?? 0;
     this.#write(wanted, secrets, expiresAt, now);
-    this.#audit.append("credential.exchanged", sessionOf(wanted.owner), { ...facts, expires: expiresAt, served }, now);
+    this.#audit.append("credential.exchanged", sessionOf(wanted.owner), { ...facts, expires: expiresAt }, now);
     return ok({ secrets, expiresAt: expiresAt as EpochMs });
   }
 
@@ -244,18 +256,18 @@ export class Credentials {
   #write(wanted: Wanted, secrets: Secrets, expiresAt: number, now: EpochMs): void {
     const { key, owner, role } = wanted;
     const { db } = this.#context;
-    const row = { role: role.scope, path: owner, madeAt: now, expiresAt, usedAt: now, served: 0, droppedAt: null };
+    const row = { role: role.scope, path: owner, madeAt: now, expiresAt, usedAt: now, droppedAt: null };
     db.insert(t.credentials)
       .values({ key, ...row, sealed: null, kid: null })
       .onConflictDoUpdate({ target: t.credentials.key, set: row })
       .run();
     const store = this.#stores[role.atRest];
     store.put(key, secrets);
+    this.#attempts.succeeded(key);
     const gone = this.#sweep(now);
     this.#context.afterCommit(() => {
       store.keep(key, secrets);
       this.#entries.set(key, this.#entryOf(wanted, now, expiresAt));
-      this.#failed.delete(key);
       for (const old of gone) this.#forget(old);
     });
   }
@@ -295,7 +307,7 @@ export class Credentials {
     now: EpochMs,
   ): Result<CredentialView, Denial> {
     const until = entry.expiresAt;
-    entry.served++;
+    this.#uses.count(role.scope, now);
     const place = `${token.node} ${role.scope}`;
     if ((this.#handedOut.get(place) ?? 0) < until) {
       this.#context.commit(() => {
@@ -312,8 +324,7 @@ export class Credentials {
     if (now - entry.usedAt > NOTED_MS) {
       entry.usedAt = now;
       this.#context.commit(() => {
-        const { usedAt, served } = entry;
-        this.#context.db.update(t.credentials).set({ usedAt, served }).where(eq(t.credentials.key, key)).run();
+        this.#context.db.update(t.credentials).set({ usedAt: now }).where(eq(t.credentials.key, key)).run();
       });
     }
     return ok({ secrets, expiresAt: until as EpochMs });
@@ -328,9 +339,8 @@ export class Credentials {
       .returning({ key: t.credentials.key })
       .all();
     this.#generation++; // at once: a flight that lands in this very turn must look again
-    const served = gone.reduce((total, { key }) => total + (this.#entries.get(key)?.served ?? 0), 0);
     if (gone.length > 0)
-      this.#audit.append("credential.dropped", sessionOf(path), { node: path, dropped: gone.length, served }, now);
+      this.#audit.append("credential.dropped", sessionOf(path), { node: path, dropped: gone.length }, now);
     this.#context.afterCommit(() => gone.forEach(({ key }) => this.#forget(key)));
   }
 

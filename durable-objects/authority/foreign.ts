@@ -7,7 +7,7 @@ import type { Denial } from "../../core/denial.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { OpenForeign } from "../../core/wire/credentials.ts";
 import type { GrantView } from "../../core/wire/answers.ts";
-import * as t from "../../drizzle/authority/schema.ts";
+import * as t from "../../drizzle/authority/credential-tables.ts";
 import type { Context } from "./context.ts";
 import type { Sessions } from "./sessions.ts";
 

@@ -26,6 +26,8 @@ export class StsDouble {
   /** Every request that reached it, by method and path. */
   readonly requests: string[] = [];
   delayMs = 0;
+  /** Done while an exchange is under way, before its answer. */
+  meanwhile: (() => Promise<void>) | null = null;
   #made = 0;
   readonly #jwks: () => Promise<JSONWebKeySet>;
   readonly #audience: string;
@@ -43,6 +45,7 @@ export class StsDouble {
     const kid = claims === null ? undefined : decodeProtectedHeader(form["WebIdentityToken"] ?? "").kid;
     this.exchanges.push({ form, claims, kid, at: Date.now() });
     const fault = this.faults.shift();
+    await this.meanwhile?.();
     if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
     if (fault !== undefined && !("expiresInSeconds" in fault)) return faulty(fault);
     if (request.method !== "POST" || form["Action"] !== "AssumeRoleWithWebIdentity")

@@ -1,21 +1,29 @@
 // Credentials over HTTP and RPC at the edge: AWS's container shape, what a request may say, and the issuer's documents.
+import { runDurableObjectAlarm } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { importJWK, jwtVerify, type JWK } from "jose";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { CredentialServiceRpc } from "../../core/wire/credentials.ts";
 import { newAgent, newPerson, openFor, tokenText } from "../support/workerd/authority.ts";
 import { addRoles, awsRole, stsInPlace } from "../support/workerd/federation.ts";
-import { HOST, send } from "../support/workerd/ways-in.ts";
+import { HOST, send, signUp } from "../support/workerd/ways-in.ts";
 import type { StsDouble } from "../support/sts-double.ts";
 
 let sts: StsDouble;
 beforeAll(() =>
-  addRoles(awsRole("http"), awsRole("proxied", { proxy: { service: "sqs", origins: ["http://127.0.0.1:7"] } })),
+  addRoles(
+    awsRole("http"),
+    awsRole("counted"),
+    awsRole("proxied", { proxy: { service: "sqs", origins: ["http://127.0.0.1:7"] } }),
+  ),
 );
 beforeEach(() => {
   sts = stsInPlace();
 });
-afterEach(() => vi.restoreAllMocks());
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.useRealTimers();
+});
 
 async function bearer(scope = ["aws:http", "aws:proxied"]): Promise<string> {
   const person = await newPerson("pro");
@@ -142,6 +150,51 @@ describe("the signing proxy", () => {
     ["a signature of the caller's", `${PLACE}?X-Amz-Signature=x`, "invalid_request"],
   ])("%s is refused", async (_, path, code) => {
     expect((await get(path, await bearer())).body.code).toBe(code);
+  });
+});
+
+describe("what operators see of roles", () => {
+  test("exchanges, failures and the share of answers that cost none, of all users", async () => {
+    const operator = await signUp("admin");
+    const rolesOf = async (query = "") => {
+      const { body } = await operator.browser.send(`/admin/federation${query}`);
+      return body.roles.find(({ role }: { role: string }) => role === "aws:counted");
+    };
+    expect(await rolesOf(), "configured, never asked for").toEqual({
+      role: "aws:counted",
+      exchanges: 0,
+      failures: 0,
+      answers: 0,
+      hitRate: null,
+    });
+    const people = await Promise.all([newPerson("pro"), newPerson("pro")]);
+    for (const [i, person] of people.entries()) {
+      const agent = await newAgent(person, { scope: ["aws:counted"] });
+      const token = await tokenText(await openFor(person, agent));
+      if (i === 0) sts.faults.push({ code: "AccessDenied", status: 403 });
+      if (i === 0) expect((await get("/federation/aws/counted", token)).status).toBe(502);
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 6_000 });
+      for (let n = 0; n < 10; n++) expect((await get("/federation/aws/counted", token)).status).toBe(200);
+    }
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 70_000 });
+    for (const { stub } of people) await runDurableObjectAlarm(stub);
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 1_000 });
+    for (const { stub } of people) await runDurableObjectAlarm(stub);
+    expect(await rolesOf("?days=2")).toEqual({
+      role: "aws:counted",
+      exchanges: 2,
+      failures: 1,
+      answers: 20,
+      hitRate: 0.9,
+    });
+  });
+
+  test("is theirs alone, and of days that there are", async () => {
+    const someone = await signUp();
+    expect((await someone.browser.send("/admin/federation")).body.code).toBe("operator_required");
+    const operator = await signUp("admin");
+    for (const days of ["0", "-1", "367", "x", "1&days=1"])
+      expect((await operator.browser.send(`/admin/federation?days=${days}`)).status).toBe(400);
   });
 });
 

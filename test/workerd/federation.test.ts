@@ -1,33 +1,13 @@
 // Cloud credentials in the object: one exchange for all, failures shared, kept or not as the role says, gone with a stop.
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { EpochSeconds } from "../../core/ids.ts";
-import type { VerifiedToken } from "../../core/token/verify.ts";
-import { addRoles, awsRole, stsInPlace } from "../support/workerd/federation.ts";
+import { addTestRoles, ask, atRest, keyOf, later, scene, stsInPlace } from "../support/workerd/federation.ts";
 import type { StsDouble } from "../support/sts-double.ts";
-import {
-  by,
-  expectOk,
-  newAgent,
-  newPerson,
-  openFor,
-  reasonOf,
-  tokenOf,
-  type Person,
-} from "../support/workerd/authority.ts";
+import { by, expectOk, openFor, reasonOf, tokenOf } from "../support/workerd/authority.ts";
 
-const SCOPE = ["aws:kept", "aws:loose", "aws:short", "aws:narrow", "aws:pro"];
 let sts: StsDouble;
-
-beforeAll(() =>
-  addRoles(
-    awsRole("kept"),
-    awsRole("loose", { atRest: "none" }),
-    awsRole("short", { policy: { Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "x".repeat(1_950) }] } }),
-    awsRole("narrow", { actors: { allow: "own", unproven: false } }),
-    awsRole("pro", { requiredTier: "admin" }),
-  ),
-);
+beforeAll(addTestRoles);
 beforeEach(() => {
   sts = stsInPlace();
 });
@@ -35,21 +15,6 @@ afterEach(() => {
   vi.restoreAllMocks();
   vi.useRealTimers();
 });
-
-async function scene(ttlSeconds = 3_600) {
-  const person = await newPerson("pro");
-  const agent = await newAgent(person, { scope: SCOPE });
-  const grant = await openFor(person, agent, { ttlSeconds });
-  return { person, agent, grant, token: await tokenOf(grant) };
-}
-
-const ask = (person: Person, token: VerifiedToken, alias = "kept") =>
-  person.authority.credentials({ token, provider: "aws", alias });
-const keyOf = (answer: Awaited<ReturnType<typeof ask>>) => {
-  const { secrets } = expectOk(answer);
-  return secrets.provider === "aws" ? secrets.accessKeyId : "";
-};
-const later = (ms: number) => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + ms });
 
 describe("an exchange", () => {
   test("says who asks, for whom, and until when", async () => {
@@ -197,12 +162,50 @@ describe("failures", () => {
     expect(sts.exchanges).toHaveLength(1);
   });
 
-  test("no more than ten exchanges a minute for one user and role", async () => {
+  test("are remembered over an eviction, and the pause grows on", async () => {
+    const { person, token } = await scene();
+    let pause = 0;
+    for (let round = 1; round <= 3; round++) {
+      sts.faults.push({ code: "ServiceUnavailable", status: 503 });
+      const first = await ask(person, token);
+      expect(first).toMatchObject({ denial: { reason: "exchange_failed", code: "ServiceUnavailable" } });
+      const { retryAfterMs = 0 } = first.ok ? {} : (first.denial as { retryAfterMs?: number });
+      expect(retryAfterMs).toBeGreaterThan(pause);
+      pause = retryAfterMs;
+      await evictDurableObject(person.stub);
+      expect(await ask(person, token)).toMatchObject({ denial: { reason: "exchange_failed", kind: "retry" } });
+      expect(sts.exchanges).toHaveLength(round);
+      later(pause + 1);
+    }
+    keyOf(await ask(person, token));
+  });
+
+  test("of a clock that went back keep nobody waiting longer than the longest pause", async () => {
+    const { person, token } = await scene();
+    sts.faults.push({ code: "AccessDenied", status: 403 });
+    const now = Date.now();
+    later(600_000);
+    expect(reasonOf(await ask(person, token))).toBe("exchange_failed");
+    vi.useFakeTimers({ toFake: ["Date"], now });
+    keyOf(await ask(person, token));
+  });
+
+  test("no more than ten exchanges a minute for one user and role, evicted between them or not", async () => {
     const { person, agent } = await scene();
+    const asked = async (alias = "kept") =>
+      reasonOf(await ask(person, await tokenOf(await openFor(person, agent)), alias));
     const reasons: string[] = [];
-    for (let i = 0; i < 12; i++) reasons.push(reasonOf(await ask(person, await tokenOf(await openFor(person, agent)))));
+    for (let i = 0; i < 12; i++) {
+      if (i % 5 === 4) await evictDurableObject(person.stub);
+      reasons.push(await asked());
+    }
     expect(reasons).toEqual([...Array.from({ length: 10 }, () => "ok"), "rate_limited", "rate_limited"]);
-    expect(reasonOf(await ask(person, await tokenOf(await openFor(person, agent)), "loose"))).toBe("ok");
+    expect(await asked("loose")).toBe("ok");
+    const now = Date.now();
+    later(-30_000);
+    expect(await asked(), "a clock that went back refills nothing").toBe("rate_limited");
+    vi.useFakeTimers({ toFake: ["Date"], now: now + 60_000 });
+    expect(await asked()).toBe("ok");
   });
 });
 
@@ -260,58 +263,6 @@ describe("kept", () => {
   });
 });
 
-describe("a stop", () => {
-  const end = (person: Person, path: string) =>
-    person.authority.terminate({
-      path: path as never,
-      why: "terminated",
-      by: { ...by, kind: "operator", reason: "test" },
-      reach: { kind: "operator" },
-      wait: true,
-      idempotency: null,
-    });
-
-  test("drops what was kept, says until when the rest lives, and how to end it", async () => {
-    const { person, grant, token } = await scene();
-    const { expiresAt } = expectOk(await ask(person, token));
-    const report = expectOk(await end(person, grant.session));
-    const plane = report.planes.find(({ name }) => name === "credentials");
-    expect(plane).toMatchObject({ dropped: 1, pending: 0, until: expiresAt });
-    expect(plane?.denyPolicy).toContain(grant.path);
-    expect(reasonOf(await ask(person, token))).toBe("ended:terminated");
-    expect(await atRest(person)).not.toMatch(/"sealed":"/);
-  });
-
-  test("nobody gets what an exchange in flight brings home", async () => {
-    const { person, grant, token } = await scene();
-    sts.delayMs = 4_000; // in flight when the stop comes, however slow the machine
-    const asked = Array.from({ length: 50 }, () => ask(person, token));
-    await vi.waitFor(() => expect(sts.exchanges).toHaveLength(1), 20_000);
-    expectOk(await end(person, grant.session));
-    expect(new Set((await Promise.all(asked)).map(reasonOf))).toEqual(new Set(["ended:terminated"]));
-    expect(await atRest(person)).not.toMatch(/"sealed":"/);
-  });
-
-  test("of a link below takes nothing from those above, and its holder gets nothing more", async () => {
-    const { person, grant, token } = await scene();
-    const child = await tokenOf(grant, { act: "reader" });
-    const first = keyOf(await ask(person, child));
-    const report = expectOk(await end(person, child.node));
-    expect(report.planes).toMatchObject([{ name: "credentials", dropped: 0 }]);
-    expect(report.planes[0]?.until).toBeGreaterThan(Date.now());
-    expect(reasonOf(await ask(person, child))).toBe("ended:terminated");
-    expect(keyOf(await ask(person, token))).toBe(first);
-  });
-
-  test("disabling the person counts", async () => {
-    const { person, token } = await scene();
-    keyOf(await ask(person, token));
-    expectOk(await person.authority.disable({ by: { ...by, kind: "operator", reason: "test" }, wait: false }));
-    expect(reasonOf(await ask(person, token))).toBe("user_disabled");
-    expect(await atRest(person)).not.toMatch(/"sealed":"/);
-  });
-});
-
 describe("what is written down", () => {
   test("a row for each exchange, good or bad, and for what was dropped; no secret in any", async () => {
     const { person, grant, token } = await scene();
@@ -320,24 +271,24 @@ describe("what is written down", () => {
     later(3_000);
     for (let i = 0; i < 4; i++) keyOf(await ask(person, token));
     expectOk(await person.authority.stopUser({ by, wait: false }));
+    later(70_000);
+    await runDurableObjectAlarm(person.stub);
     const kinds = await runInDurableObject(person.stub, (_, { storage }) =>
       storage.sql.exec("select kind, body from audit where kind like 'credential.%' order by seq").toArray(),
     );
-    expect(kinds.map(({ kind }) => kind)).toEqual(["credential.failed", "credential.exchanged", "credential.dropped"]);
+    expect(kinds.map(({ kind }) => kind)).toEqual([
+      "credential.failed",
+      "credential.exchanged",
+      "credential.dropped",
+      "credential.served",
+    ]);
     expect(JSON.parse(kinds[0]?.["body"] as string)).toMatchObject({
       code: "Throttling",
       node: grant.path,
       role: "aws:kept",
     });
-    expect(JSON.parse(kinds[2]?.["body"] as string)).toMatchObject({ dropped: 1, served: 4 });
+    expect(JSON.parse(kinds[2]?.["body"] as string)).toMatchObject({ dropped: 1 });
+    expect(JSON.parse(kinds[3]?.["body"] as string)).toMatchObject({ role: "aws:kept", answers: 4 });
     expect(JSON.stringify(kinds)).not.toMatch(/planted|ASIADOUBLE/);
   });
 });
-
-/** Every row of the tables that know credentials, as text. */
-function atRest(person: Person): Promise<string> {
-  return runInDurableObject(person.stub, (_, { storage }) => {
-    const tables = ["credentials", "credential_handouts", "audit"];
-    return JSON.stringify(tables.map((name) => storage.sql.exec(`select * from ${name}`).toArray()));
-  });
-}

@@ -16,13 +16,27 @@ import {
   type NodePath,
   type UserId,
 } from "../../core/ids.ts";
-import { PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, REASON_LENGTH_MAX, USERNAME_LENGTH_MAX } from "../../core/limits.ts";
+import {
+  PAGE_ROWS_DEFAULT,
+  PAGE_ROWS_MAX,
+  REASON_LENGTH_MAX,
+  ROLE_DAYS_DEFAULT,
+  ROLE_DAYS_MAX,
+  USERNAME_LENGTH_MAX,
+} from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { PersonView, SessionDetail, StopReport } from "../../core/wire/answers.ts";
 import type { By, Idempotency } from "../../core/wire/questions.ts";
 import type { AuthorityRpc } from "../../core/wire/rpc.ts";
-import { findSession, findUserByName, listAudit, listSessions, updateTier } from "../../drizzle/d1/queries.ts";
-import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
+import {
+  findSession,
+  findUserByName,
+  listAudit,
+  listSessions,
+  sumRoleDays,
+  updateTier,
+} from "../../drizzle/d1/queries.ts";
+import type { AgentAuditRow, AgentSessionRow, RoleUseRow } from "../../drizzle/d1/rows.ts";
 import { check } from "../body.ts";
 import type { Edge } from "../env.ts";
 import { openCursor, sealCursor } from "./cursor.ts";
@@ -45,6 +59,7 @@ const auditQuery = z.strictObject({
   kind: z.optional(text),
   ...page,
 });
+const rolesQuery = z.strictObject({ days: z.optional(z.int().check(z.minimum(1), z.maximum(ROLE_DAYS_MAX))) });
 
 export const reason = z.string().check(
   z.maxLength(REASON_LENGTH_MAX),
@@ -60,6 +75,7 @@ const stop = z.strictObject({ user: z.string(), reason, wait });
 
 export type SessionsInput = z.input<typeof sessionsQuery>;
 export type AuditInput = z.input<typeof auditQuery>;
+export type RolesInput = z.input<typeof rolesQuery>;
 export type TerminationInput = z.input<typeof termination>;
 export type StopInput = z.input<typeof stop>;
 
@@ -75,6 +91,13 @@ export interface Inspection {
   readonly live: SessionDetail | null;
 }
 
+/** What a role of a cloud was asked for. */
+export interface RoleUse extends RoleUseRow {
+  /** The share of answers that cost no exchange; null where there was none. */
+  readonly hitRate: number | null;
+}
+
+const DAY_MS = 86_400_000;
 const NOT_FOUND: Result<never, Denial> = err({ reason: "not_found" });
 
 export class OperatorActs {
@@ -128,6 +151,23 @@ export class OperatorActs {
       limit: limit + 1,
     });
     return rows.ok ? this.#page("audit", rows.value, limit, ({ at, userId: of, seq }) => [at, of, seq]) : rows;
+  }
+
+  /** Every role that is configured, or was asked for in the last days (UTC, today's is one), of all users together. */
+  async roles(input: unknown): Promise<Result<{ readonly days: number; readonly roles: readonly RoleUse[] }, Denial>> {
+    const query = check(rolesQuery, input);
+    if (!query.ok) return query;
+    const { days = ROLE_DAYS_DEFAULT } = query.value;
+    const found = await sumRoleDays(this.#edge.db, Math.floor(this.#edge.now() / DAY_MS) - days + 1);
+    if (!found.ok) return found;
+    const rows = new Map(found.value.map((row) => [row.role, row]));
+    const names = new Set([...this.#edge.config.roles.keys(), ...rows.keys()]);
+    const roles = [...names].toSorted().map((role) => {
+      const { exchanges = 0, failures = 0, answers = 0 } = rows.get(role) ?? {};
+      const hitRate = answers === 0 ? null : Math.max(0, 1 - exchanges / answers);
+      return { role, exchanges, failures, answers, hitRate };
+    });
+    return ok({ days, roles });
   }
 
   /** A session, or one of its nodes and what lies below. */

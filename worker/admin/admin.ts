@@ -17,7 +17,7 @@ function queryOf(call: Call): Result<Record<string, unknown>, Denial> {
   const query: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
   for (const [name, value] of call.url.searchParams) {
     if (name in query) return err({ reason: "request_invalid", detail: `"${name.slice(0, 40)}" stands twice.` });
-    if (name === "limit") query[name] = /^\d{1,9}$/.test(value) ? Number(value) : value;
+    if (name === "limit" || name === "days") query[name] = /^\d{1,9}$/.test(value) ? Number(value) : value;
     else if (name === "active") query[name] = value === "true" ? true : value === "false" ? false : value;
     else query[name] = value;
   }
@@ -41,6 +41,13 @@ export async function listAudit(call: Call, caller: OperatorCaller): Promise<Ans
   if (!query.ok) return query;
   const page = await actsOf(call, caller).audit(query.value);
   return page.ok ? ok(json({ rows: page.value.rows, cursor: page.value.cursor })) : page;
+}
+
+export async function listRoles(call: Call, caller: OperatorCaller): Promise<Answer> {
+  const query = queryOf(call);
+  if (!query.ok) return query;
+  const found = await actsOf(call, caller).roles(query.value);
+  return found.ok ? ok(json(found.value)) : found;
 }
 
 export async function inspectSession(call: Call, caller: OperatorCaller): Promise<Answer> {

@@ -10,7 +10,17 @@ import type { LockReport, PersonView, StopReport } from "../../core/wire/answers
 import type { AgentAuditRow, AgentSessionRow } from "../../drizzle/d1/rows.ts";
 import { edgeOf } from "../env.ts";
 import type { LockInput } from "./locks.ts";
-import type { AuditInput, Inspection, OperatorActs, Page, SessionsInput, StopInput, TerminationInput } from "./acts.ts";
+import type {
+  AuditInput,
+  Inspection,
+  OperatorActs,
+  Page,
+  RolesInput,
+  RoleUse,
+  SessionsInput,
+  StopInput,
+  TerminationInput,
+} from "./acts.ts";
 
 export interface OperatorProps {
   /** A service's name, as it will stand in audit rows. */
@@ -26,6 +36,13 @@ export class Operator extends WorkerEntrypoint<Env, OperatorProps> {
 
   audit(query: AuditInput = {}): Promise<Result<Page<AgentAuditRow>, Denial>> {
     return this.#act((acts) => acts.audit(query));
+  }
+
+  /** Exchanges, failures, answers and hit rate of each role of a cloud. */
+  roles(
+    query: RolesInput = {},
+  ): Promise<Result<{ readonly days: number; readonly roles: readonly RoleUse[] }, Denial>> {
+    return this.#act((acts) => acts.roles(query));
   }
 
   inspect(id: string): Promise<Result<Inspection, Denial>> {

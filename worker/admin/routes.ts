@@ -51,6 +51,11 @@ export const ADMIN: OperatorRoute[] = [
     handler: async (call, caller) => (await admin()).listAudit(call, caller),
   },
   {
+    method: "GET",
+    path: "/admin/federation",
+    handler: async (call, caller) => (await admin()).listRoles(call, caller),
+  },
+  {
     method: "POST",
     path: "/admin/users/:id/stop",
     handler: async (call, caller) => (await admin()).stopUser(call, caller),

@@ -4,6 +4,7 @@ import m0001 from './0001_leases.sql';
 import m0002 from './0002_reservations.sql';
 import m0003 from './0003_stopping.sql';
 import m0004 from './0004_credentials.sql';
+import m0005 from './0005_exchange_limits.sql';
 
   export default {
     journal,
@@ -12,7 +13,8 @@ import m0004 from './0004_credentials.sql';
 m0001,
 m0002,
 m0003,
-m0004
+m0004,
+m0005
     }
   }
   

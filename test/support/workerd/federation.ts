@@ -1,12 +1,15 @@
 // What tests of cloud credentials share: roles and scopes beside the deployment's own, and an STS double in the place of
 // the network. The configuration is one value for edge, objects and tests here, so a role that a test adds is there.
 import type { JSONWebKeySet } from "jose";
+import { runInDurableObject } from "cloudflare:test";
 import { vi } from "vitest";
 import { checkConfig, type LegateConfigInput } from "../../../core/config.ts";
 import type { Role } from "../../../core/credential/roles.ts";
+import type { VerifiedToken } from "../../../core/token/verify.ts";
 import { config } from "../../../legate.config.ts";
 import { fixedOidcKey } from "../secrets.ts";
 import { StsDouble } from "../sts-double.ts";
+import { expectOk, newAgent, newPerson, openFor, tokenOf, type Person } from "./authority.ts";
 
 export const STS = "http://127.0.0.1:9/";
 
@@ -55,4 +58,41 @@ export function stsInPlace(elsewhere?: (request: Request) => Response): StsDoubl
     return Promise.race([sts.handle(new Request(request)), late]);
   });
   return sts;
+}
+
+export const TEST_SCOPE = ["aws:kept", "aws:loose", "aws:short", "aws:narrow", "aws:pro", "aws:shared"];
+
+/** Roles of every kind, at the double. */
+export function addTestRoles(): void {
+  addRoles(
+    awsRole("kept"),
+    awsRole("loose", { atRest: "none" }),
+    awsRole("short", { policy: { Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "x".repeat(1_950) }] } }),
+    awsRole("narrow", { actors: { allow: "own", unproven: false } }),
+    awsRole("pro", { requiredTier: "admin" }),
+    awsRole("shared", { actors: { allow: "any" } }),
+  );
+}
+
+export async function scene(ttlSeconds = 3_600) {
+  const person = await newPerson("pro");
+  const agent = await newAgent(person, { scope: TEST_SCOPE });
+  const grant = await openFor(person, agent, { ttlSeconds });
+  return { person, agent, grant, token: await tokenOf(grant) };
+}
+
+export const ask = (person: Person, token: VerifiedToken, alias = "kept") =>
+  person.authority.credentials({ token, provider: "aws", alias });
+export const keyOf = (answer: Awaited<ReturnType<typeof ask>>) => {
+  const { secrets } = expectOk(answer);
+  return secrets.provider === "aws" ? secrets.accessKeyId : "";
+};
+export const later = (ms: number) => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + ms });
+
+/** Every row of the tables that know credentials, as text. */
+export function atRest(person: Person): Promise<string> {
+  return runInDurableObject(person.stub, (_, { storage }) => {
+    const tables = ["credentials", "credential_handouts", "credential_uses", "exchange_failures", "audit"];
+    return JSON.stringify(tables.map((name) => storage.sql.exec(`select * from ${name}`).toArray()));
+  });
 }
