@@ -11,7 +11,7 @@ import { Sentence, bold, dim, main, say } from "./lib/term.mjs";
 
 /** Where the edge should be (docs/decisions/022-the-edge-is-larger-than-its-goal.md), and what it must not grow past. */
 const GOAL_KIB = 250;
-const LIMIT_KIB = 400;
+const LIMIT_KIB = 420;
 const FORBIDDEN = /(^|\/)node_modules\/agents\//;
 /** Parts below this share of the whole stand together in one line. */
 const SMALL_SHARE = 0.01;

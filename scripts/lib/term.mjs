@@ -19,6 +19,8 @@ export class Sentence extends Error {}
 
 /** Runs a script's body; a number that it returns is the status. A Sentence is printed and ends with 1, anything else is a defect and keeps its stack. */
 export async function main(body) {
+  // Whoever read along has gone (`| head`): an end like any other program's, without a stack.
+  process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 141 : 1));
   try {
     const code = await body();
     if (typeof code === "number") process.exitCode = code;
