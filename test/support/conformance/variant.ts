@@ -77,6 +77,11 @@ export class Variant {
     return this.#harness.getWorker("legate").applyD1Migrations("DB");
   }
 
+  /** Takes a user's object out of memory. */
+  evict(user: string): Promise<void> {
+    return this.#harness.getWorker("legate").evictDurableObject("AUTHORITY", { name: user });
+  }
+
   /** Deploys another configuration on the same state. */
   async reconfigure(input: LegateConfigInput): Promise<void> {
     await this.#harness.update(this.#build(input));
