@@ -156,7 +156,9 @@ test("a ticket costs a session that has ended one question an isolate", async ()
     }),
   );
   let asked = 0;
-  const counted = { ...edge, ask: ((user, question) => (asked++, edge.ask(user, question))) as typeof edge.ask };
+  // Slices of other tests' users may be over by now, and are reported by whoever comes next.
+  const count = (user: string): void => void (user === person.id && asked++);
+  const counted = { ...edge, ask: ((user, question) => (count(user), edge.ask(user, question))) as typeof edge.ask };
   for (let i = 0; i < 5; i++) {
     const { client, answer } = await knock(RESEARCHER, { authorization: `Bearer ${token}` }, counted);
     expect(answer.status).toBe(101);
