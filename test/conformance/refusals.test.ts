@@ -205,13 +205,13 @@ describe("databases that are locked or gone", () => {
 
   /** Runs it while another process holds the file for itself. */
   async function whileLocked(file: string, act: () => Promise<void>): Promise<void> {
-    const database = new DatabaseSync(file);
+    const database = new DatabaseSync(file, { timeout: 30_000 }); // the object itself may be writing just now
     try {
       database.exec("BEGIN IMMEDIATE");
       await act();
-    } finally {
       database.exec("ROLLBACK");
-      database.close();
+    } finally {
+      database.close(); // rolls back what is open
     }
   }
 
@@ -235,7 +235,7 @@ describe("databases that are locked or gone", () => {
   });
 
   test("a D1 whose tables are gone: 503 at sign-in and in lists, while calls and stops go on", async () => {
-    const database = new DatabaseSync(deployment.database);
+    const database = new DatabaseSync(deployment.database, { timeout: 30_000 });
     const credentials = { username: person.username, password: person.password };
     const signIn = () => person.browser.send("POST", "/auth/login", { json: credentials });
     const list = () => operator.browser.send("GET", "/admin/agents/sessions");
