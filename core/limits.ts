@@ -49,6 +49,7 @@ export const LIVE_CHILDREN_MAX = 64;
 export const LIVE_NODES_SESSION_MAX = 1_000;
 export const LIVE_NODES_BELOW_MAX = 250;
 export const CHARGES_HOLD_MAX = 1_000; // of one call: an agent that charges by the token gathers first
+export const CHARGES_SOCKET_KEPT = 16; // to know a repeated one by: a socket charges one at a time
 export const CONNECTIONS_SESSION_MAX = 1_000;
 export const CONNECTIONS_USER_MAX = 10_000; // one object takes 32,768 sockets of its own; these are rows
 export const CHANNELS_SESSION_MAX = 16; // control channels of one session: one a client

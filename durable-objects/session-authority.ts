@@ -292,6 +292,9 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   async charge(question: questions.ChargeQuestion) {
     return this.#moved(this.#holds.charge(question));
   }
+  async chargeSocket(question: questions.SocketChargeQuestion) {
+    return this.#moved(this.#connections.charge(question));
+  }
   async report(reports: readonly SliceReport[]) {
     this.#leases.report(reports);
     return this.#moved(ok(null));

@@ -23,6 +23,7 @@ import { callerOf, calls, currentCall, delegatedRequest, type Caller, type CallC
 import { importKeys, openEnvelope, withoutInternals, type IdentitySecrets, type Opened } from "./agent/envelope.ts";
 import { Sockets, type End } from "./agent/sockets.ts";
 import { isStream, Streams } from "./agent/streams.ts";
+import { chargeOnce } from "./agent/charge.ts";
 
 export type { Caller } from "./agent/caller.ts";
 export type { ActorLink } from "../core/token/chain.ts";
@@ -62,15 +63,17 @@ export interface Protected extends AgentSocketsRpc {
    */
   legateSettle(cost: number): Promise<Result<Settled, Denial>>;
   /**
-   * Adds to what a call with a hold of its own costs (strict calls, streams), also in the middle of a stream; what it
-   * would cost more than is held enlarges the hold first. Where the caller's budget has no room the hold stands, and the
-   * denial says so: stop working. A stream that is given up costs what was charged until then.
+   * Adds to what a call costs on the way: a call with a hold of its own (strict calls, streams), also in the middle of a
+   * stream, where what goes over the hold enlarges it first; or a socket, beyond what its messages were admitted at,
+   * where it is spent at once. Where the caller's budget has no room nothing is charged, and the denial says so: stop
+   * working. A stream that is given up costs what was charged until then.
    *
    * @param micros a whole number
    */
   charge(micros: number): Promise<Result<Charged, Denial>>;
   /**
-   * What a message costs, in micros, told before it is served; final. A class that knows better overrides it.
+   * What a message costs, in micros, told before it is served, and never less afterwards; what shows later is charged by
+   * `charge`. A class that knows better overrides it.
    *
    * @param most by the entry; what a message costs unless the class says less
    */
@@ -170,17 +173,14 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
 
     async legateSettle(cost: number): Promise<Result<Settled, Denial>> {
       const { envelope } = currentCall();
-      if (envelope === null) return err({ reason: "hold_mismatch", fault: "settled" }); // a message's cost was final
+      if (envelope === null) return err({ reason: "hold_mismatch", fault: "settled" }); // charged when it was admitted
       return this.#legate.LEGATE.settle({ identity: envelope, cost: cost as Micros, failed: false });
     }
 
     async charge(micros: number): Promise<Result<Charged, Denial>> {
-      const { envelope } = currentCall();
-      if (envelope === null) return err({ reason: "hold_mismatch", fault: "settled" }); // a message's cost was final
-      const question = { identity: envelope, id: crypto.randomUUID(), micros: micros as Micros };
-      // A charge whose answer was lost is told again under its own id: it is one charge.
-      const first = await this.#legate.LEGATE.charge(question).catch(() => null);
-      return first ?? this.#legate.LEGATE.charge(question);
+      const { envelope, handle } = currentCall();
+      if (handle !== null) return this.#sockets.charge(handle, micros);
+      return chargeOnce(this.#legate.LEGATE, { identity: envelope ?? "" }, micros);
     }
 
     messageCost(_message: WSMessage, most: number): number {
@@ -243,7 +243,7 @@ function protectedClass(Base: typeof Agent<Cloudflare.Env>) {
 
     async #answer(request: Request, opened: Opened): Promise<Response> {
       const { identity, envelope, delegation } = opened;
-      const context: CallContext = { caller: callerOf(identity), delegation, envelope };
+      const context: CallContext = { caller: callerOf(identity), delegation, envelope, handle: null };
       const response = await calls.run(context, () => super.fetch(withoutInternals(request)));
       if (response.status >= 500 && !this.#own.has(response)) return refusal({ reason: "internal" });
       if (!isStream(request, response)) return response;

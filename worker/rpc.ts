@@ -214,21 +214,32 @@ async function settle(
   return edge.ask(subject, (authority) => authority.settle({ hold, callId, cost, failed }));
 }
 
-/** In the middle of a call that has a hold of its own: strict ones, streams. */
+/** In the middle of a call that has a hold of its own (strict ones, streams), or of a socket; past its end like `settle`. */
 async function charge(
   edge: Edge,
   worker: string,
-  { identity: text, id, micros }: Parameters<AuthorityServiceRpc["charge"]>[0],
+  question: Parameters<AuthorityServiceRpc["charge"]>[0],
 ): Promise<Answers["charge"]> {
-  const identity = await identityOf(edge, worker, text, 0 as EpochMs);
-  if (identity === null || typeof id !== "string" || !CONNECTION_PATTERN.test(id)) return INVALID;
+  const { id, micros } = question;
+  if (typeof id !== "string" || !CONNECTION_PATTERN.test(id)) return INVALID;
+  if ("handle" in question) {
+    const handle = await openHandle(edge, worker, question.handle, 0 as EpochMs);
+    if (handle === null) return INVALID;
+    const { connection, user, slug } = handle;
+    if (!isMicros(micros)) return noCost(edge, slug, connection);
+    return edge.ask(user, (authority) => authority.chargeSocket({ connection, worker, id, micros }));
+  }
+  const identity = await identityOf(edge, worker, question.identity, 0 as EpochMs);
+  if (identity === null) return INVALID;
   const { hold, callId, subject, slug } = identity;
   if (hold === null) return err({ reason: "hold_mismatch", fault: "unknown" });
-  if (!isMicros(micros)) {
-    edge.event("cost_refused", [slug, callId, "charge"]);
-    return err({ reason: "hold_mismatch", fault: "cost" });
-  }
+  if (!isMicros(micros)) return noCost(edge, slug, callId);
   return edge.ask(subject, (authority) => authority.charge({ hold, callId, id, micros }));
+}
+
+function noCost(edge: Edge, slug: Slug, call: string): Result<never, Denial> {
+  edge.event("cost_refused", [slug, call, "charge"]);
+  return err({ reason: "hold_mismatch", fault: "cost" });
 }
 
 function checkCost(cost: Micros, most: Micros): Result<never, Denial> | null {
@@ -255,10 +266,10 @@ async function sealHandle(edge: Edge, handle: Handle): Promise<string> {
 }
 
 /** @returns the handle, or null unless this deployment sealed it for that Worker and it has not ended */
-async function openHandle(edge: Edge, worker: string, text: unknown): Promise<Handle | null> {
+async function openHandle(edge: Edge, worker: string, text: unknown, now = edge.now()): Promise<Handle | null> {
   const [payload, seal, ...rest] = typeof text === "string" ? text.split(".") : [];
   if (payload === undefined || seal === undefined || rest.length > 0) return null;
   if (!(await edge.connectionKey.isSeal(seal, payload))) return null;
   const handle = decodeObject(payload)?.value as unknown as Handle | undefined;
-  return handle !== undefined && handle.worker === worker && handle.end > edge.now() ? handle : null;
+  return handle !== undefined && handle.worker === worker && handle.end > now ? handle : null;
 }

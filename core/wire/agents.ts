@@ -34,6 +34,9 @@ export interface RegisteredConnection {
   readonly messageBytes?: number;
 }
 
+/** Whose cost is added to: the call of an envelope, or the socket of a handle. */
+export type ChargeProof = { readonly identity: string } | { readonly handle: string };
+
 /** What an agents' Worker asks over its service binding; who asks comes from the binding's `props`. */
 export interface AuthorityServiceRpc {
   /** DESIGN.md's `connect`, under a name that a stub does not have already: see `AuthorityRpc.register`. */
@@ -56,8 +59,8 @@ export interface AuthorityServiceRpc {
     Result<{ readonly remaining: Micros | null; readonly expires: EpochMs; readonly delegation: string | null }, Denial>
   >;
   settle(question: { identity: string; cost: Micros; failed: boolean }): Promise<Result<Settled, Denial>>;
-  /** Charges an open call that has a hold of its own; `id` makes a repeated charge one. */
-  charge(question: { identity: string; id: string; micros: Micros }): Promise<Result<Charged, Denial>>;
+  /** Charges an open call that has a hold of its own, or an open socket; `id` makes a repeated charge one. */
+  charge(question: ChargeProof & { readonly id: string; readonly micros: Micros }): Promise<Result<Charged, Denial>>;
   /** Says in words what a code means and what to do; for agents' developers. */
   explain(code: string): Promise<string | null>;
 }

@@ -71,8 +71,9 @@ export interface Admission {
 }
 
 export interface Charged {
-  /** Of all charges of the call so far. */
+  /** Of all charges of the call so far; of a socket, with what its messages were admitted at. */
   readonly charged: Micros;
+  /** Set aside for the call; nothing for a socket, which is charged at once. */
   readonly held: Micros;
   readonly remaining: Micros | null;
 }

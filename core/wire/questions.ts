@@ -153,6 +153,14 @@ export interface ChargeQuestion {
   readonly micros: Micros;
 }
 
+/** The same for an open socket: what its messages turn out to cost beyond what they were admitted at. */
+export interface SocketChargeQuestion {
+  readonly connection: ConnectionId;
+  readonly worker: string;
+  readonly id: string;
+  readonly micros: Micros;
+}
+
 export interface ConnectQuestion {
   readonly connection: ConnectionId;
   /** Opened from an envelope that the asking Worker's key signed. */
@@ -213,7 +221,7 @@ export interface ChannelOrder {
 export interface MessageQuestion {
   readonly connection: ConnectionId;
   readonly worker: string;
-  /** Final: a message's cost is named when it is admitted. */
+  /** Charged at once: a message's cost is named when it is admitted. */
   readonly cost: Micros;
 }
 

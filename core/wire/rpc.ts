@@ -51,6 +51,7 @@ import type {
   Renew,
   RenewConnection,
   SettleQuestion,
+  SocketChargeQuestion,
   TicketQuestion,
   TicketUse,
 } from "./questions.ts";
@@ -90,6 +91,8 @@ export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   void(question: { hold: HoldId | null; callId: CallId }): Promise<Result<Settled, Denial>>;
   /** Adds to the cost of an open strict call, stream or socket's opening; enlarges its hold where that is too small. */
   charge(question: ChargeQuestion): Promise<Result<Charged, Denial>>;
+  /** Adds to what an open socket has cost, at once. */
+  chargeSocket(question: SocketChargeQuestion): Promise<Result<Charged, Denial>>;
   /** Slices that are over for an isolate; telling twice changes nothing. */
   report(reports: readonly SliceReport[]): Promise<Result<null, Denial>>;
   /** Named `register`: `connect` on a stub is the platform's own TCP connect, and would never arrive. */

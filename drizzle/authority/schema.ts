@@ -2,7 +2,6 @@
  * SQLite inside one user's SessionAuthority: the truth about that user's agents, sessions and spending. docs/storage.md
  * has a row of each table. Money moves by new rows: `holds` is never edited, its outcome is a row of `outcomes`. What a
  * node's own calls settled stands on the node; sums over subtrees are memory, rebuilt at wake.
- *
  * Times are milliseconds since 1970 unless the name says seconds; amounts are micros; `day` is a UTC day number.
  */
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
@@ -262,9 +261,10 @@ export const connections = sqliteTable(
     expiresAt: integer().notNull(),
     /** Set when it must be closed: with what code. */
     closing: integer(),
-    /** What its messages did, until its one invocation row is written. */
+    /** What its messages did, until its one invocation row is written; its last charges, to know a repeated one by. */
     messages: integer().notNull(),
     cost: integer().notNull(),
+    charges: text({ mode: "json" }).$type<{ id: string; micros: number }[]>(),
     lastAt: integer().notNull(),
     kind: text({ enum: ["socket", "stream"] })
       .notNull()

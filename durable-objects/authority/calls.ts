@@ -116,9 +116,25 @@ export class Calls {
     if (!room.ok) return room;
     const rate = this.#rates.charge(line.charge, 1, now);
     if (!rate.ok) return rate;
-    this.#charging.addCost(path, cost, line.place.day);
-    this.#context.afterCommit(() => this.#book.move(line.place, { settled: cost }));
+    this.#post(line, cost);
     return room;
+  }
+
+  /** What a message costs beyond that: it is no call more. Call inside a decision. */
+  spendMore(path: NodePath, slug: string, cost: Micros, live: LiveLine, now: EpochMs): Result<Micros | null, Denial> {
+    const line = this.#charging.line(path, slug, live, now);
+    const room = decideHold(line.levels, cost, this.#charging.earliestEnd(now), now);
+    if (room.ok) this.#post(line, cost);
+    return room;
+  }
+
+  left(path: NodePath, slug: string, live: LiveLine, now: EpochMs): Micros | null {
+    return leftOf(this.#charging.line(path, slug, live, now).levels)?.micros ?? null;
+  }
+
+  #post({ place }: Chargeable, cost: Micros): void {
+    this.#charging.addCost(place.path, cost, place.day);
+    this.#context.afterCommit(() => this.#book.move(place, { settled: cost }));
   }
 
   leash(

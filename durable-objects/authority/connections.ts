@@ -13,13 +13,26 @@ import {
   type ConnectionId,
   type EpochMs,
   type EpochSeconds,
+  type Micros,
   type NodePath,
 } from "../../core/ids.ts";
-import { CONNECTIONS_SESSION_MAX, CONNECTIONS_USER_MAX, EXPIRING_LEAD_MS, RECONCILE_MS } from "../../core/limits.ts";
+import {
+  CHARGES_SOCKET_KEPT,
+  CONNECTIONS_SESSION_MAX,
+  CONNECTIONS_USER_MAX,
+  EXPIRING_LEAD_MS,
+  RECONCILE_MS,
+} from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import { CLOSE } from "../../core/wire/frames.ts";
-import type { Connected, MessageAdmission } from "../../core/wire/answers.ts";
-import type { ConnectQuestion, ConnectionKind, MessageQuestion, RenewConnection } from "../../core/wire/questions.ts";
+import type { Charged, Connected, MessageAdmission } from "../../core/wire/answers.ts";
+import type {
+  ConnectQuestion,
+  ConnectionKind,
+  MessageQuestion,
+  RenewConnection,
+  SocketChargeQuestion,
+} from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { StoppedObject } from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
@@ -194,6 +207,39 @@ export class Connections {
       };
       return ok({ remaining: remaining.value, expires: row.expiresAt as EpochMs, chain });
     });
+  }
+
+  /**
+   * What a socket's messages turn out to cost beyond what they were admitted at, spent at once; no more than every cap
+   * above covers. One that is told again is one charge.
+   */
+  charge({ connection, worker, id, micros }: SocketChargeQuestion): Result<Charged, Denial> {
+    const charged = this.#context.decide<Charged>(() => {
+      const now = this.#context.now();
+      this.#book.today(now);
+      const { db } = this.#context;
+      const row = db.select().from(t.connections).where(eq(t.connections.id, connection)).get();
+      if (row === undefined || row.worker !== worker || row.kind !== "socket") return err(UNKNOWN);
+      const path = row.path as NodePath;
+      const live = this.#lines.requireLivePath(path, now);
+      if (!live.ok) return live;
+      const before = row.charges ?? [];
+      const known = before.find((charge) => charge.id === id);
+      if (known !== undefined && known.micros !== micros) return err({ reason: "idempotency_conflict" });
+      const told = { held: 0 as Micros, charged: (row.cost + (known === undefined ? micros : 0)) as Micros };
+      if (known !== undefined) return ok({ ...told, remaining: this.#calls.left(path, row.slug, live.value, now) });
+      const remaining = this.#calls.spendMore(path, row.slug, micros, live.value, now);
+      if (!remaining.ok) return remaining;
+      const charges = [...before, { id, micros }].slice(-CHARGES_SOCKET_KEPT);
+      db.update(t.connections).set({ cost: told.charged, charges }).where(eq(t.connections.id, connection)).run();
+      return ok({ ...told, remaining: remaining.value });
+    });
+    if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refused(connection, charged.denial);
+    return charged;
+  }
+
+  #refused(hold: string, { reason: fault }: Denial): void {
+    this.#context.commit(() => this.#audit.append("hold.refused", null, { hold, fault }, this.#context.now()));
   }
 
   /** The socket is closed; told twice, or after the object closed it itself, it is nothing. */

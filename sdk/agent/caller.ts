@@ -33,8 +33,10 @@ export interface Caller {
 export interface CallContext {
   readonly caller: Caller;
   readonly delegation: string | null;
-  /** Proof for `settle`; null on a message, whose cost was final when it was admitted. */
+  /** Proof for `settle`; null on a message, which was charged when it was admitted. */
   readonly envelope: string | null;
+  /** Proof for `charge` where a socket is served; null where the envelope is. */
+  readonly handle: string | null;
 }
 
 export const calls = new AsyncLocalStorage<CallContext>();

@@ -18,8 +18,11 @@ import {
   readRenewFrame,
   type ControlFrame,
 } from "../../core/wire/frames.ts";
+import type { Result } from "../../core/result.ts";
 import type { AuthorityServiceRpc, CloseOrder } from "../../core/wire/agents.ts";
+import type { Charged } from "../../core/wire/answers.ts";
 import { callerOf, needsDelegation, type Caller, type CallContext } from "./caller.ts";
+import { chargeOnce } from "./charge.ts";
 import type { Opened } from "./envelope.ts";
 import { ANSWER_WITHIN_MS, SILENCE, within } from "./within.ts";
 
@@ -55,7 +58,7 @@ interface Seat {
 /** What the sockets need of the object that owns them. */
 export interface SocketHost {
   readonly ctx: DurableObjectState;
-  readonly authority: Pick<AuthorityServiceRpc, "register" | "admit" | "renew" | "disconnect">;
+  readonly authority: Pick<AuthorityServiceRpc, "register" | "admit" | "charge" | "renew" | "disconnect">;
   connectionOf(id: string): Connection | undefined;
   flagOf(connection: Connection, key: string): unknown;
   setFlag(connection: Connection, key: string, value: unknown): void;
@@ -75,6 +78,8 @@ export class Sockets {
   /** Connections that wait for the authority's first answer, and their seats once it has come. */
   readonly #registering = new Map<string, Promise<Seat | null>>();
   readonly #lines = new Map<string, { last: Promise<unknown>; waiting: number }>();
+  /** The last charge of each socket, by its handle. */
+  readonly #charging = new Map<string, Promise<unknown>>();
   /** The gate's tokens for the agent's own calls: in memory alone, asked for again after a wake. */
   readonly #delegations = new Map<string, string | null>();
 
@@ -111,7 +116,7 @@ export class Sockets {
     const open = await this.#askOnce(connection, seat);
     if (open === null) return null;
     this.#host.setFlag(connection, CF_NO_PROTOCOL_KEY, undefined);
-    return { caller: open.caller, delegation, envelope };
+    return { caller: open.caller, delegation, envelope, handle: open.handle };
   }
 
   /**
@@ -266,7 +271,18 @@ export class Sockets {
       caller: { ...caller, remaining: answer.value.remaining },
       delegation: delegation ? answer.value.delegation : held,
       envelope: null,
+      handle,
     };
+  }
+
+  /** Charges of one socket go one after the other: the authority knows a repeated one among the last few. */
+  charge(handle: string, micros: number): Promise<Result<Charged, Denial>> {
+    const before = this.#charging.get(handle) ?? Promise.resolve();
+    const charged = before.then(() => chargeOnce(this.#host.authority, { handle }, micros));
+    this.#charging.set(handle, charged);
+    return charged.finally(() => {
+      if (this.#charging.get(handle) === charged) this.#charging.delete(handle);
+    });
   }
 
   /** Some refusals end a socket; after the others the client may go on, and is told. */

@@ -235,6 +235,20 @@ describe("a message", () => {
     expect(admitted.map(({ cost }) => cost)).toEqual([200, 5, 200]);
   });
 
+  test("that costs more than it was admitted at is charged to its socket; one that is told again keeps its id", async () => {
+    const socket = await greeted(place());
+    await script({ charge: "fail" });
+    for (let i = 0; i < 2; i++) socket.send("charge");
+    for (let i = 0; i < 2; i++)
+      expect(await socket.next()).toEqual({ ok: true, value: { charged: 30, held: 0, remaining: 7 } });
+    const charges = (await asked()).filter((entry) => entry["asked"] === "charge");
+    expect(charges).toHaveLength(4);
+    expect(new Set(charges.map((charge) => charge["id"])).size).toBe(2);
+    const [first] = charges;
+    expect(first).toMatchObject({ micros: 30, handle: expect.stringMatching(/^handle of /) });
+    expect(first).toEqual(charges[1]); // the second message's charge has waited for the first one's answer
+  });
+
   test("that is denied is not served, and the next one is", async () => {
     const socket = await greeted(place());
     await script({ denial: { reason: "rate_limited", retryAfterMs: 1_500 } });

@@ -7,6 +7,8 @@ export type Manner = "answer" | "slow" | "silent" | "fail";
 export interface Script {
   readonly register?: Manner;
   readonly admit?: Manner;
+  /** The first try of each charge. */
+  readonly charge?: Manner;
   /** Another agent, asked by a probe. */
   readonly fetch?: Manner;
   readonly denial?: Denial;

@@ -183,6 +183,53 @@ test("a handle outlives the secret it was sealed under, for as long as that one 
   expect(await rotated("")).toMatchObject({ ok: false, denial: { reason: "token_invalid" } });
 });
 
+describe("charge", () => {
+  type Charge = Parameters<AuthorityServiceRpc["charge"]>[0];
+  const charge = (proof: object, amount: unknown, name: unknown = id(), as = authority) =>
+    as.charge({ ...proof, id: name, micros: amount } as Charge);
+
+  test("a socket's messages cost more than they were admitted at: at once, one by one, up to the last unit", async () => {
+    const { given, handle } = await registered();
+    expect(await authority.admit({ handle, cost: micros(200), delegation: false })).toMatchObject({ ok: true });
+    const name = id();
+    const first = { ok: true, value: { charged: 500, held: 0, remaining: 500 } };
+    expect(await charge({ handle }, 300, name)).toMatchObject(first);
+    expect(await charge({ handle }, 300, name)).toMatchObject(first);
+    expect(await reasonOf(charge({ handle }, 301, name))).toBe("idempotency_conflict");
+    expect(await budgetOf(given)).toEqual({ settled: 500, held: 0 });
+    expect(await reasonOf(charge({ handle }, 501))).toBe("budget_exhausted");
+    expect(await charge({ handle }, 500)).toMatchObject({ value: { charged: 1_000, remaining: 0 } });
+    expect(await charge({ handle }, 300, name)).toMatchObject({ ok: true, value: { charged: 1_000 } });
+    expect(await budgetOf(given)).toEqual({ settled: 1_000, held: 0 });
+  });
+
+  test("racing on one socket, no more than there is", async () => {
+    const { given, handle } = await registered();
+    const told = await Promise.all(Array.from({ length: 15 }, () => reasonOf(charge({ handle }, 90))));
+    expect(told.filter((reason) => reason === "ok")).toHaveLength(11);
+    expect(told.filter((reason) => reason === "budget_exhausted")).toHaveLength(4);
+    expect(await budgetOf(given)).toEqual({ settled: 990, held: 0 });
+  });
+
+  test("what is no cost, no charge's name, another Worker's socket, one that has closed and one that was stopped", async () => {
+    const { given, handle, envelope } = await registered();
+    for (const amount of [-1, 0.5, NaN, Infinity, "1", null, -0, 2 ** 53])
+      expect(await reasonOf(charge({ handle }, amount))).toBe("hold_mismatch");
+    for (const name of ["", "short", "x".repeat(65), 7, null])
+      expect(await reasonOf(charge({ handle }, 1, name))).toBe("token_invalid");
+    expect(await reasonOf(charge({ handle }, 1, id(), authorityOf("other-worker")))).toBe("token_invalid");
+    expect(await reasonOf(charge({ handle: envelope }, 1))).toBe("token_invalid");
+    expect(await reasonOf(charge({ handle: null }, 1))).toBe("token_invalid");
+    expect(await reasonOf(charge({}, 1))).toBe("token_invalid");
+    const closed = await registered();
+    await authority.disconnect({ handle: closed.handle, code: 1000 });
+    expect(await reasonOf(charge({ handle: closed.handle }, 1))).toBe("hold_mismatch");
+    await end(given);
+    expect(["ended", "hold_mismatch"]).toContain(await reasonOf(charge({ handle }, 1)));
+    expect(await budgetOf(given)).toEqual({ settled: 0, held: 0 });
+  });
+});
+
 describe("settle", () => {
   test("by the agent that served the call, once, past the envelope's end", async () => {
     const { given, envelope, identity } = await called();

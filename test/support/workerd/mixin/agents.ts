@@ -18,6 +18,8 @@ export class Probe extends protect(Agent<Cloudflare.Env, { count: number }>) {
       }
       case "call":
         return this.legateFetch(url.searchParams.get("to") ?? "/agents/other/default/x");
+      case "charge":
+        return Response.json(await this.charge(30));
       case "settle":
         return Response.json(await this.legateSettle(42));
       case "own-error":
@@ -47,7 +49,8 @@ export class Probe extends protect(Agent<Cloudflare.Env, { count: number }>) {
     return message === "cheap" ? 5 : most;
   }
 
-  override onMessage(connection: Connection, message: WSMessage): void {
+  override async onMessage(connection: Connection, message: WSMessage): Promise<void> {
+    if (message === "charge") return connection.send(JSON.stringify(await this.charge(30)));
     if (message === "throw") throw new Error("a secret in a stack");
     const { callId, remaining } = this.caller;
     connection.send(JSON.stringify({ echo: message, callId, remaining, state: connection.state }));

@@ -45,6 +45,13 @@ export class Authority extends WorkerEntrypoint<GateEnv> {
     return ok(null);
   }
 
+  /** Loses the answer to every first try of a charge where the script says so. */
+  charge({ id, ...question }: { id: string; micros: number }) {
+    const isAgain = log.some((entry) => (entry as { id?: string }).id === id);
+    log.push({ asked: "charge", id, ...question });
+    return behave(isAgain ? "answer" : script.charge, { charged: question.micros, held: 0, remaining: 7 });
+  }
+
   settle({ cost }: { identity: string; cost: number }) {
     log.push({ asked: "settle", cost });
     return ok({ cost, repeated: false });
