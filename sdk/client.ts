@@ -13,10 +13,12 @@ import { LegateError, readObject } from "./client/errors.ts";
 import { openSocket } from "./client/socket.ts";
 import { renewInBand, type Ticket } from "./client/renewal.ts";
 import { NarrowedSource, random, readFacts, RootSource, type TokenSource } from "./client/source.ts";
+import { TokenFile, type TokenFileOptions } from "./client/token-file.ts";
 
 export { LegateError } from "./client/errors.ts";
 export type { ClientKey } from "./client/credentials.ts";
 export { onControlFrame, shouldReconnectOnClose } from "./client/renewal.ts";
+export type { TokenFile, TokenFileOptions } from "./client/token-file.ts";
 export type { Ticket } from "./client/renewal.ts";
 export { readControlFrame, type ControlFrame } from "../core/wire/frames.ts";
 
@@ -103,6 +105,16 @@ export class AgentSession {
   /** A token that holds for a while yet, for clients other than this one. A secret: whoever has it can use it. */
   token(): Promise<string> {
     return this.#source.token();
+  }
+
+  /**
+   * Keeps a file with a token that holds, renewed ahead of its end, until it is closed or the session is over: for AWS SDKs
+   * and the CLI, by AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE. Readable by its owner alone; in node, Bun and Deno.
+   *
+   * @throws LegateError, or the file system's error, when the first token can't be written
+   */
+  tokenFile(path: string, options: TokenFileOptions = {}): Promise<TokenFile> {
+    return TokenFile.open(path, this.#source, options);
   }
 
   /**

@@ -1,5 +1,8 @@
 // Against a real Ceph: what it checks, it checks for itself. Its STS fetches this deployment's discovery document and keys,
 // and its S3 takes or refuses what the credentials may. The clients are Amazon's own, unmodified.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   CreateBucketCommand,
   GetObjectCommand,
@@ -17,7 +20,6 @@ import { Variant } from "../support/conformance/variant.ts";
 
 const SCOPES = ["aws:files", "aws:tagged", "aws:signed"];
 const BUCKET = "legate-files";
-const ENV = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"] as const;
 
 let ceph: Ceph;
 let variant: Variant;
@@ -59,17 +61,22 @@ function deployment(endpoint: string): LegateConfigInput {
 }
 
 /** Amazon's own client, which finds its credentials where any would: in the environment. */
-async function asAgent<T>(token: string, alias: string, act: (s3: S3Client) => Promise<T>): Promise<T> {
-  process.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = `${variant.url}/federation/aws/${alias}`;
-  process.env["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = token;
-  const s3 = new S3Client({ endpoint: ceph.endpoint, region: "default", forcePathStyle: true, maxAttempts: 1 });
-  try {
-    return await act(s3);
-  } finally {
-    s3.destroy();
-    for (const name of ENV) Reflect.deleteProperty(process.env, name);
-  }
+function s3Of(alias: string, token: Readonly<Record<string, string>>) {
+  return async <T>(act: (s3: S3Client) => Promise<T>): Promise<T> => {
+    const env = { AWS_CONTAINER_CREDENTIALS_FULL_URI: `${variant.url}/federation/aws/${alias}`, ...token };
+    Object.assign(process.env, env);
+    const s3 = new S3Client({ endpoint: ceph.endpoint, region: "default", forcePathStyle: true, maxAttempts: 1 });
+    try {
+      return await act(s3);
+    } finally {
+      s3.destroy();
+      for (const name of Object.keys(env)) Reflect.deleteProperty(process.env, name);
+    }
+  };
 }
+
+const asAgent = <T>(token: string, alias: string, act: (s3: S3Client) => Promise<T>) =>
+  s3Of(alias, { AWS_CONTAINER_AUTHORIZATION_TOKEN: token })(act);
 
 const put = (Key: string, Body: string) => (s3: S3Client) =>
   s3.send(new PutObjectCommand({ Bucket: BUCKET, Key, Body }));
@@ -115,6 +122,18 @@ describe("an agent with a delegated token", () => {
     const key = `${member.id}/hello`;
     await asAgent(token, "files", put(key, "from an agent"));
     expect(await asAgent(token, "files", get(key))).toBe("from an agent");
+  });
+
+  test("does so with a token file, too, that the SDK keeps", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "legate-token-"));
+    const session = await first.open({ scope: ["aws:files"] });
+    const file = await session.tokenFile(join(folder, "token"));
+    const key = `${member.id}/by-file`;
+    const s3 = s3Of("files", { AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file.path });
+    await s3(put(key, "by a file"));
+    expect(await s3(get(key))).toBe("by a file");
+    file.close();
+    rmSync(folder, { recursive: true });
   });
 
   test("is refused the prefix of another user, by the session policy", async () => {

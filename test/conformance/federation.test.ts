@@ -1,13 +1,18 @@
 // Others' software judges the exchange: Amazon's STS client reads the double that our tests rest on as it would AWS, and a
 // real OAuth server (oidc-provider) takes our client assertion as Azure does.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { AssumeRoleWithWebIdentityCommand, STSClient, type STSServiceException } from "@aws-sdk/client-sts";
 import { exportJWK, generateKeyPair, SignJWT, type JWK } from "jose";
 import { Provider } from "oidc-provider";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AzureRole } from "../../core/credential/roles.ts";
+import { encodeObject } from "../../core/token/format.ts";
 import { exchange } from "../../durable-objects/authority/credentials/exchange.ts";
+import { AgentSession } from "../../sdk/client.ts";
 import { StsDouble } from "../support/sts-double.ts";
 
 const servers: Server[] = [];
@@ -86,6 +91,45 @@ describe("the STS double is understood by Amazon's client", () => {
     expect((error as STSServiceException).name.replace(/Exception$/, "")).toBe(code.replace(/Exception$/, ""));
     expect((error as STSServiceException).$metadata.httpStatusCode).toBe(status);
   });
+});
+
+test("Amazon's client reads the token file, and reads it again when it wants another credential", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "legate-token-"));
+  const sent: (string | undefined)[] = [];
+  const url = await listening(
+    createServer(({ headers }, response) => {
+      sent.push(headers.authorization);
+      const Expiration = new Date(Date.now() + 3_600_000).toISOString();
+      const shape = { AccessKeyId: "ASIA", SecretAccessKey: "s", Token: "t", Expiration };
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(shape));
+    }),
+  );
+  const tokenOf = (name: string) => {
+    const iat = Math.floor(Date.now() / 1000);
+    return `${encodeObject({ alg: "HS256" })}.${encodeObject({ gid: name, iat, exp: iat + 6 })}.${"A".repeat(43)}`;
+  };
+  const source = { issuer: url, current: tokenOf("ses_1"), token: async () => source.current };
+  const path = join(folder, "token");
+  const file = await new AgentSession(source, async () => {}).tokenFile(path);
+  const env = {
+    AWS_CONTAINER_CREDENTIALS_FULL_URI: `${url}/federation/aws/x`,
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: path,
+  };
+  Object.assign(process.env, env);
+  const client = new STSClient({ region: "eu-central-1" });
+  try {
+    expect((await client.config.credentials()).accessKeyId).toBe("ASIA");
+    const before = source.current;
+    source.current = tokenOf("ses_2");
+    await expect.poll(() => readFileSync(path, "utf8"), { timeout: 20_000 }).toBe(source.current);
+    await client.config.credentials({ forceRefresh: true });
+    expect(sent).toEqual([before, source.current]);
+  } finally {
+    for (const name of Object.keys(env)) Reflect.deleteProperty(process.env, name);
+    client.destroy();
+    file.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 describe("Azure's shape, at a real OAuth server", () => {
