@@ -32,7 +32,7 @@ export type Task =
 
 type DueRow = typeof t.due.$inferSelect;
 
-const BACKOFF_MAX_MS = 60_000;
+const BACKOFF_MAX_MS = 50_000; // what others are told is right within a minute of their coming back
 
 export class Alarms {
   readonly #context: Context;

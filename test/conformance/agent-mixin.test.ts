@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createTestHarness } from "wrangler";
 import { events } from "../../scripts/tour/streams.ts";
+import { stockClient, until } from "../support/conformance/stop-scene.ts";
 import { TEST_IDENTITY_KEY } from "../support/secrets.ts";
 import { TestSocket } from "../support/socket.ts";
 import type { Script } from "../support/mixin-script.ts";
@@ -48,8 +49,8 @@ async function connectionId(): Promise<string> {
   return String((await asked()).find((entry) => entry["asked"] === "register")?.["connection"]);
 }
 
-async function close(instance: string, connections: string[]): Promise<unknown> {
-  const order = { object: `usr_subject.${instance}`, connections, code: 4403, reason: "session_ended ses_session" };
+async function close(instance: string, connections: string[], code = 4403): Promise<unknown> {
+  const order = { object: `usr_subject.${instance}`, connections, code, reason: "session_ended ses_session" };
   return json(await fetch(`${base}/close`, { method: "POST", body: JSON.stringify(order) }));
 }
 
@@ -317,6 +318,24 @@ describe("the authority closes", () => {
     second.send("still here");
     expect(await second.next()).toMatchObject({ echo: "still here" });
     expect(await close(instance, [id]), "again").toEqual({ closed: 0 });
+  });
+
+  test.each([
+    [1012, "comes back", 2],
+    [4403, "stays away", 1],
+  ])("with %i, and an unmodified AgentClient %s", async (code, _, opens) => {
+    const instance = place();
+    const seen = stockClient(base, "probe", instance, async () => []);
+    await until(() => seen.opens === 1);
+    seen.client.send("a word"); // one that never spoke learns of its end ten seconds late (workerd 1.20261023.1)
+    await until(() => seen.messages.some((message) => message.includes("echo")));
+    expect(await close(instance, [await connectionId()], code)).toEqual({ closed: 1 });
+    await until(() => seen.closes.length > 0);
+    expect(seen.closes[0]).toMatchObject({ code });
+    if (opens > 1) await until(() => seen.opens === opens);
+    else await new Promise((wake) => setTimeout(wake, 4_000)); // it would have come back by now
+    expect(seen.opens).toBe(opens);
+    seen.client.close();
   });
 
   test("hibernated ones too", async () => {

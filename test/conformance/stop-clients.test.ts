@@ -9,7 +9,7 @@ import { parseSecret } from "../../core/token/mac.ts";
 import { renewInBand } from "../../sdk/client/renewal.ts";
 import { Deployment } from "../support/conformance/deployment.ts";
 import { Member } from "../support/conformance/people.ts";
-import { stockClient, until } from "../support/conformance/stop-scene.ts";
+import { stockClient, ticketsOf, until } from "../support/conformance/stop-scene.ts";
 
 const HIBERNATED_AFTER_MS = 12_500; // workerd puts an object to sleep after some ten seconds without work (measured)
 const QUESTION = JSON.stringify({ question: "What do corals need?" });
@@ -60,7 +60,7 @@ const reportOf = (id: string) => operator.browser.done("GET", `/admin/agents/ses
 describe("an unmodified AgentClient", () => {
   test("connects with a ticket, sleeps with its object, and stops for good at 4403", { timeout: 60_000 }, async () => {
     const opened = await session();
-    const seen = stockClient(deployment.url, opened, "researcher", "stock");
+    const seen = stockClient(deployment.url, "researcher", "stock", ticketsOf(opened, "researcher", "stock"));
     await until(() => seen.opens === 1);
     seen.client.send(QUESTION);
     await until(() => seen.messages.some((message) => message.includes("findings")));
@@ -70,7 +70,9 @@ describe("an unmodified AgentClient", () => {
     await until(() => seen.messages.some((message) => message.includes("findings")));
     await stop(opened.id);
     await until(() => seen.closes.length > 0);
-    expect(seen.closes).toEqual([{ code: 4403, reason: `session_ended ${opened.id}` }]);
+    const why = { code: 4403, reason: `session_ended ${opened.id}` };
+    expect(seen.closes).toEqual([why]);
+    expect(seen.client.connectionError).toMatchObject(why); // what a page shows
     await new Promise((wake) => setTimeout(wake, 4_000)); // it would have come back by now
     expect([seen.opens, seen.closes.length]).toEqual([1, 1]);
     expect(seen.messages.map(readControlFrame).some((frame) => frame?.type === "legate.terminated")).toBe(true);
@@ -86,7 +88,7 @@ describe("an unmodified AgentClient", () => {
       body: JSON.stringify({ target }),
     });
     const { protocols } = (await bought.json()) as { protocols: string[] };
-    const seen = stockClient(deployment.url, opened, "researcher", "renewed", async () => protocols);
+    const seen = stockClient(deployment.url, "researcher", "renewed", async () => protocols);
     renewInBand(seen.client, (connection) => opened.ticket(target, connection));
     await until(() => seen.messages.some((message) => readControlFrame(message)?.type === "legate.renewed"));
     await until(() => Date.now() > first.exp * 1000 + 1_000);
@@ -98,7 +100,7 @@ describe("an unmodified AgentClient", () => {
 
   test("comes back with another ticket after a restart", { timeout: 60_000 }, async () => {
     const opened = await session();
-    const seen = stockClient(deployment.url, opened, "researcher", "restart");
+    const seen = stockClient(deployment.url, "researcher", "restart", ticketsOf(opened, "researcher", "restart"));
     await until(() => seen.opens === 1);
     await crash();
     await until(() => seen.opens === 2, 30_000);
@@ -112,14 +114,15 @@ describe("kill -9 between the mark and the fan-out", () => {
   test("leaves a stop that goes on by itself, and a row that says who ended it", { timeout: 60_000 }, async () => {
     const opened = await session();
     const socket = await opened.connect("/agents/researcher/crash");
-    await stop(opened.id, false);
+    const { endedAt } = await stop(opened.id, false);
     await crash();
     await until(async () => (await reportOf(opened.id))["state"] === "terminal", 30_000);
     const answer = await opened.fetch("/agents/researcher/crash/lookup?q=coral");
     expect(answer.status).toBe(401);
     await until(async () => {
       const found = await operator.browser.send("GET", `/admin/agents/sessions/${opened.id}`);
-      return (found.body["session"] as { endedBy?: string } | null)?.endedBy === operator.id;
+      const row = found.body["session"] as { endedBy?: string; endedAt?: number } | null;
+      return row?.endedBy === operator.id && row.endedAt === endedAt;
     }, 30_000);
     socket.close();
   });

@@ -1,8 +1,8 @@
 // The outbox: what an object committed reaches D1 once, in order, after failures and lost answers too; sockets are found
 // by the stop or refused by it; sessions end when their time is over.
-import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Micros } from "../../core/ids.ts";
 import {
   by,
@@ -132,6 +132,69 @@ test("while D1 fails nothing is lost, and calls go on", async () => {
   await dueNow();
   await deliver(person);
   expect(await auditOf(person)).toEqual(await ownAudit(person));
+});
+
+describe("what D1 says of a session's end", () => {
+  const operator = { kind: "operator", id: "usr_op", reason: "over" } as const;
+  const scene = async () => {
+    const person = await newPerson();
+    const grant = await openFor(person, await newAgent(person));
+    await deliver(person);
+    const stop = { path: grant.path, why: "terminated", by: operator, wait: false, idempotency: null } as const;
+    return {
+      person,
+      grant,
+      stop: async () => expectOk(await person.authority.terminate({ ...stop, reach: operator })),
+    };
+  };
+  const told = (session: string) =>
+    env.DB.prepare("select ended_at, end_reason, ended_by from agent_sessions where id = ?").bind(session).first();
+
+  test.each([
+    ["evicted", (person: Person) => evictDurableObject(person.stub)],
+    [
+      "restarted, without a last word",
+      (person: Person) => runInDurableObject(person.stub, (_, state) => state.abort("a test")).catch(() => undefined),
+    ],
+  ] as const)("is right though its object was %s right after the mark", async (_, fail) => {
+    const { person, grant, stop } = await scene();
+    const { endedAt } = await stop();
+    await fail(person);
+    // Nobody asks it anything: what is due stands in its rows, and its alarm with them.
+    await vi.waitFor(
+      async () =>
+        expect(await told(grant.session)).toEqual({
+          ended_at: endedAt,
+          end_reason: "terminated",
+          ended_by: operator.id,
+        }),
+      { timeout: 10_000, interval: 100 },
+    );
+  });
+
+  test("is right within a minute of D1's return, however long it was away", async () => {
+    const { person, grant, stop } = await scene();
+    await env.DB.prepare(
+      `create trigger away before insert on agent_audit_log when new.user_id = '${person.id}' begin select raise(abort, 'down'); end`,
+    ).run();
+    const { endedAt } = await stop();
+    const sql = (text: string) => runInDurableObject(person.stub, (_, state) => state.storage.sql.exec(text).toArray());
+    try {
+      for (const tries of [0, 3, 9, 1_000]) {
+        await sql(`update due set at = 1, tries = ${tries} where kind = 'deliver'`);
+        await runDurableObjectAlarm(person.stub);
+        const [due] = await sql("select at from due where kind = 'deliver'");
+        // The next try, and the five seconds that it may take.
+        expect(Number(due?.["at"]) + 5_000 - Date.now()).toBeLessThan(60_000);
+        expect(await told(grant.session)).toMatchObject({ ended_at: null });
+      }
+    } finally {
+      await env.DB.prepare("drop trigger away").run();
+    }
+    await sql("update due set at = 1 where kind = 'deliver'");
+    await deliver(person);
+    expect(await told(grant.session)).toMatchObject({ ended_at: endedAt });
+  });
 });
 
 test("a socket registers before the mark and is found by it, or after it and is refused", async () => {

@@ -1,7 +1,9 @@
 // Tickets: one use, one place, half a minute; and what a client may do with them on an open socket.
+import { evictDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { edge, enrol, HOST, mint, open, secondsFromNow, send, withCookie } from "../support/workerd/gate.ts";
-import { connect, knock, offering, query, RESEARCHER, runDue, ticketFor } from "../support/workerd/sockets.ts";
+import { connect, knock, offering, query, RESEARCHER, runDue, ticketFor, until } from "../support/workerd/sockets.ts";
 
 describe("a ticket", () => {
   test("opens the socket it was bought for, and only `legate` is echoed", async () => {
@@ -120,6 +122,38 @@ describe("an open socket", () => {
     expect(await client.closed()).toMatchObject({ code: 4401 });
     expect(Date.now()).toBeLessThan(ends + 2_000);
   });
+
+  test.each(["idle", "busy", "asleep"] as const)(
+    "that is %s when its token ends: closed with 4401, and no message served after it",
+    async (manner) => {
+      const person = await enrol();
+      const opened = await open({ person });
+      const exp = secondsFromNow(4);
+      const client = await connect(RESEARCHER, await mint(opened.grant, { exp }));
+      const ends = exp * 1_000;
+      const sent: number[] = [];
+      const ask = () => {
+        sent.push(Date.now());
+        client.send({ question: `What do corals need? ${sent.length}` });
+      };
+      ask();
+      await client.next("findings");
+      if (manner === "asleep")
+        await evictDurableObject(env.RESEARCHER.getByName(`${person.id}.default`), { webSockets: "hibernate" });
+      // The client of a busy one goes on after its end, as one would that never hears of it.
+      const asking = manner === "busy" ? setInterval(() => client.ended === null && ask(), 150) : undefined;
+      expect(await client.closed()).toMatchObject({ code: 4401 });
+      clearInterval(asking);
+      expect(Date.now() - ends).toBeLessThan(2_000);
+      const served = client.frames.flatMap(
+        (frame) => /"question":"What do corals need\? (\d+)"/.exec(frame)?.[1] ?? [],
+      );
+      if (manner === "busy") expect(served.length).toBeGreaterThan(3);
+      for (const number of served) expect(sent[Number(number) - 1]).toBeLessThan(ends);
+      // Nor is it known to the authority any more: whoever has the handle is refused.
+      await until(async () => ((await query(person.id, "select id from connections")).length === 0 ? true : null));
+    },
+  );
 
   test("that says nothing for too long is closed with 4408", async () => {
     const { client, person } = await scene(600);

@@ -9,16 +9,14 @@ export interface Seen {
   opens: number;
 }
 
+/** The subprotocols of one attempt, with a ticket of its own. */
+export const ticketsOf = (session: AgentSession, slug: string, name: string) => async () => [
+  ...(await session.ticket(`/agents/${slug}/${name}`)).protocols,
+];
+
 /** An unmodified AgentClient: it knows of Legate only that each attempt needs fresh subprotocols. */
-export function stockClient(
-  url: string,
-  session: AgentSession,
-  slug: string,
-  name: string,
-  first?: () => Promise<string[]>,
-): Seen {
+export function stockClient(url: string, slug: string, name: string, protocols: () => Promise<string[]>): Seen {
   const { host } = new URL(url);
-  const protocols = first ?? (async () => [...(await session.ticket(`/agents/${slug}/${name}`)).protocols]);
   const client = new AgentClient({ agent: slug, name, host, protocol: "ws", protocols });
   const seen: Seen = { client, messages: [], closes: [], opens: 0 };
   client.addEventListener("open", () => void seen.opens++);
