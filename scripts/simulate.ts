@@ -102,7 +102,9 @@ await main(async () => {
       sums.runs++;
       sums.calls += told.calls;
       sums.served += told.served;
-      if (isLive) process.stdout.write(`\r${dim(`${sums.runs} of ${to - from}, ${seconds(Date.now() - began)}`)} `);
+      const progress = `${sums.runs} of ${to - from}, ${seconds(Date.now() - began)}`;
+      if (isLive) process.stdout.write(`\r${dim(progress)} `);
+      else if (!json && (sums.runs * 10) % (to - from) < 10 && sums.runs < to - from) say(progress);
     } else if (told.kind === "failure") {
       if (sums.failure === null || told.number < sums.failure.number) sums.failure = told;
       shards.length = 0;
