@@ -21,10 +21,10 @@ export interface Admitted {
   readonly expires: EpochMs;
 }
 
-export type Ask = Omit<AdmitQuestion, "lease" | "reports">;
+export type Ask = Omit<AdmitQuestion, "lease" | "reports" | "origin">;
 
 interface AdmitModule {
-  admit(edge: unknown, ctx: unknown, ask: Ask): Promise<Result<Admitted, Denial>>;
+  admit(call: { request: Request; edge: unknown; ctx: unknown }, ask: Ask): Promise<Result<Admitted, Denial>>;
   reportOverdue(edge: unknown, ctx: unknown, now: EpochMs): void;
 }
 
@@ -50,6 +50,9 @@ interface Host {
   readonly skew: number;
   readonly limits: Partial<LegateConfig["limits"]>;
 }
+
+/** Of a call, only where it came from is read. */
+const REQUEST = new Request("https://simulated.example/");
 
 /** Module instances are made, never reused: a new isolate starts with nothing. */
 let made = 0;
@@ -95,7 +98,7 @@ export class Isolate {
   }
 
   admit(ask: Ask): Promise<Result<Admitted, Denial>> {
-    return this.#admit.admit(this.#edge, this.#ctx, ask);
+    return this.#admit.admit({ request: REQUEST, edge: this.#edge, ctx: this.#ctx }, ask);
   }
 
   /** The end of an admitted call: what the agent said, or that nothing was forwarded. */

@@ -274,7 +274,6 @@ export class World {
       level,
       kind: "http" as const,
       cost: entry.cost as Micros,
-      origin: ORIGIN,
       askedAt: isolate.now,
     };
     isolate.admit(ask).then(
