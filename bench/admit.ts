@@ -4,13 +4,14 @@
  * interleaved rounds. Ratios are what carries over to other machines.
  *
  *   --json        prints {"figures": …} alone
- *   --rounds <n>  interleaved rounds of the comparison (default 20)
+ *   --rounds <n>  interleaved rounds of the comparison (default 40)
  */
 import { parseArgs } from "node:util";
+import { driveOneUser, hammerRefusals } from "./admit/one-user.ts";
 import { compareAnswers, compareMessages, countHops, countRows, spendAll } from "./admit/measure.ts";
 
 const { values: options } = parseArgs({
-  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "20" } },
+  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "40" } },
 });
 const rounds = Number(options.rounds);
 if (!Number.isInteger(rounds) || rounds < 3) throw new Error("--rounds takes a whole number of at least 3");
@@ -31,6 +32,9 @@ const GOALS: Readonly<Record<string, Goal>> = {
   gate_cpu_over_same_answer: atMost(1.35),
   gate_over_row_per_call: atLeast(10),
   overspent_micros: atMost(0),
+  one_user_calls_per_second: atLeast(3_000),
+  one_user_miscounted: atMost(0),
+  refusals_admitted: atMost(0),
 };
 
 interface Summary {
@@ -108,6 +112,21 @@ say(
 show("served_micros", once(spent.served));
 show("settled_micros", once(spent.settled));
 show("overspent_micros", once(Math.max(0, spent.served - spent.cap, spent.settled - spent.cap)));
+
+const one = await driveOneUser();
+say(`\nOne user's session as fast as answers come (64 connections, one workerd), ended in the middle of it\n`);
+show("one_user_calls_per_second", once(one.callsPerSecond));
+show("one_user_calls", once(one.answered));
+show("one_user_miscounted", once(Math.abs(one.served - one.answered) + Math.abs(one.charged - one.served)));
+show("terminate_ms_under_load", once(one.terminateMs));
+show("last_call_after_terminate_ms", once(one.lastCallMs));
+if (one.lastCallMs > one.fenceMs) throw new Error(`a call was admitted ${one.lastCallMs} ms after the stop`);
+
+const hostile = await hammerRefusals();
+say(`\nA child without a budget calls in 200 narrowings of its token, and its parent is ended meanwhile\n`);
+show("refusals_per_second", once(hostile.refusalsPerSecond));
+show("refusals_admitted", once(hostile.admitted));
+show("terminate_ms_under_refusals", once(hostile.terminateMs));
 
 if (options.json) {
   const round = (value: number) => Number(value.toPrecision(4));

@@ -37,16 +37,24 @@ function mayLease({ level, kind }: Ask): boolean {
   return level === "counted" && kind === "http";
 }
 
-/** @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself */
-export async function admit({ request, edge, ctx }: Call, ask: Ask): Promise<Result<Admitted, Denial>> {
+/** @returns the admission from the isolate's own slices, where it has one for that call */
+export function admitLeased({ request, edge, ctx }: Call, ask: Ask): Admitted | null {
   const { token, slug, instance, callId, cost, askedAt } = ask;
   reportOverdue(edge, ctx, askedAt);
+  const taken = mayLease(ask) ? leases.take(token, slug, instance, callId, cost, askedAt) : null;
+  if (taken === null) return null;
+  if (taken.renew) ctx.waitUntil(renew(edge, ctx, { ...ask, origin: originOf(request) }));
+  return fromSlice(taken, cost);
+}
+
+/**
+ * For a call that no slice covers.
+ *
+ * @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself
+ */
+export async function admit({ request, edge, ctx }: Call, ask: Ask): Promise<Result<Admitted, Denial>> {
+  const { token, slug, instance, callId, cost, askedAt } = ask;
   const isLeased = mayLease(ask);
-  const taken = isLeased ? leases.take(token, slug, instance, callId, cost, askedAt) : null;
-  if (taken !== null) {
-    if (taken.renew) ctx.waitUntil(renew(edge, ctx, { ...ask, origin: originOf(request) }));
-    return ok(fromSlice(taken, cost));
-  }
   const refused = leases.refusal(token, slug, cost, askedAt);
   if (refused !== null) return err(refused);
   const question = { ...ask, origin: originOf(request), lease: isLeased ? leases.demand(token, slug, askedAt) : null };

@@ -27,7 +27,8 @@ import { config } from "../legate.config.ts";
 
 /** What of an agent's object the gate uses. */
 export interface AgentStub {
-  fetch(request: Request): Promise<Response>;
+  /** By address and parts, not by a Request, which the platform would only copy again (workerd, 2026-11). */
+  fetch(url: string, init: RequestInit): Promise<Response>;
 }
 
 /** One of the sixteen login limiters (durable-objects/login-limiter.ts). */
@@ -107,8 +108,13 @@ function publicJwksOf(name: string, text: string | undefined): readonly PublicJw
 
 const made = new WeakMap<Env, Edge>();
 
+/** What `edgeOf` has made before: nothing to wait for. */
+export function knownEdge(env: Env): Edge | undefined {
+  return made.get(env);
+}
+
 export async function edgeOf(env: Env): Promise<Edge> {
-  const known = made.get(env);
+  const known = knownEdge(env);
   if (known !== undefined) return known;
   const edge = await makeEdge(env);
   made.set(env, edge);

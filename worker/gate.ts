@@ -18,7 +18,7 @@ import { PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { Answer, Call } from "./call.ts";
-import { admit, type Ask } from "./admit.ts";
+import { admit, admitLeased, type Ask } from "./admit.ts";
 import { mintDelegation } from "./delegation.ts";
 import type { AgentStub } from "./env.ts";
 import { foreignOrigin, identify, identifyKnock, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
@@ -53,7 +53,8 @@ export async function gate(call: Call, target: Target): Promise<Answer> {
   const agent = call.edge.agent(target.entry, objectName(target, token.value.subject));
   if (agent === null) return err({ reason: "agent_unavailable", slug: target.entry.slug, cause: "unbound" });
   const question = ask(passage, token.value, kind.value);
-  const admitted = await admit(call, question);
+  const leased = admitLeased(call, question);
+  const admitted = leased === null ? await admit(call, question) : ok(leased);
   if (!admitted.ok) return turnAway(admitted.denial, passage);
   const { callId } = question;
   const { edge, ctx } = call;
@@ -138,17 +139,22 @@ async function forward(admitted: Forwardable): Promise<Answer> {
     voidHold(open); // the object answered after the envelope's end: no agent would take it
     return err({ reason: "authority_unavailable" });
   }
-  let request: Request;
-  const body = isUpgrade ? null : boundedBody(call.request);
+  const { method } = call.request;
+  let headers: Headers;
+  const body = method === "GET" ? null : boundedBody(call.request); // a GET's means nothing (RFC 9110 §9.3.1)
   try {
-    request = await requestFor(admitted, body?.stream ?? null);
+    headers = await headersFor(admitted);
   } catch {
     voidHold(open);
     return err({ reason: "internal" });
   }
+  const init: RequestInit = { method, headers, redirect: "manual" };
+  if (body !== null) init.body = body.stream;
+  // Of a leased call, whose context nothing keeps alive, the platform ends the fetch by itself when the caller leaves.
+  if (!isUpgrade && open.admitted.source.kind === "hold") init.signal = call.request.signal;
   let answer: Response;
   try {
-    answer = await agent.fetch(request);
+    answer = await agent.fetch(call.url.href, init);
   } catch {
     settle(open, null, true); // it may have been served: only what was surely not forwarded is void
     return body?.overflowed() === true
@@ -199,16 +205,13 @@ function boundedBody(request: Request): { readonly stream: ReadableStream | null
   return { stream: request.body.pipeThrough(counter), overflowed: () => length > AGENT_BODY_MAX_BYTES };
 }
 
-/** The request as the agent gets it: no proof of the caller's, nothing internal from outside, and who calls, signed. */
-async function requestFor(admitted: Forwardable, body: ReadableStream | null): Promise<Request> {
-  const { call, target, token, isUpgrade, open } = admitted;
-  const { edge, request, url } = call;
-  const { method } = request;
-  // Of a leased call, whose context nothing keeps alive, the platform ends the fetch by itself when the caller leaves.
-  const signal = isUpgrade || open.admitted.source.kind === "slice" ? {} : { signal: request.signal };
-  const forwarded = new Request(url.href, { method, headers: request.headers, body, redirect: "manual", ...signal });
-  const { headers } = forwarded;
+/** What the agent gets of the headers: no proof of the caller's, nothing internal from outside, and who calls, signed. */
+async function headersFor(admitted: Forwardable): Promise<Headers> {
+  const { call, target, token } = admitted;
+  const { edge, request } = call;
+  const headers = new Headers(request.headers);
   for (const name of PROOF_HEADERS) if (headers.has(name)) headers.delete(name);
+  if (request.method === "GET" && headers.has("content-length")) headers.delete("content-length");
   const sent = headers.get("traceparent");
   const traceparent = traceparentOf(sent, () => edge.random(24));
   // It belongs to the trace that was not taken over.
@@ -223,7 +226,7 @@ async function requestFor(admitted: Forwardable, body: ReadableStream | null): P
     const delegation = await mintDelegation(edge, target.entry, chain, edge.now());
     if (delegation !== null) headers.set(DELEGATION_HEADER, delegation);
   }
-  return forwarded;
+  return headers;
 }
 
 function identityOf({ call, target, token, question, open }: Forwardable, traceparent: string): Identity {

@@ -29,7 +29,9 @@ export function strip(request: Request): { readonly request: Request; readonly u
     changed = true;
   }
   const internal: string[] = [];
-  for (const name of request.headers.keys()) if (isInternalHeader(name)) internal.push(name);
+  request.headers.forEach((_, name) => {
+    if (isInternalHeader(name)) internal.push(name);
+  });
   if (internal.length === 0 && !changed) return { request, url };
   const headers = new Headers(request.headers);
   for (const name of internal) headers.delete(name);
@@ -88,6 +90,11 @@ function memoryOf(key: TokenKey): RememberedTokens {
   return memory;
 }
 
+/** @returns the token if these very bytes were verified before, in this isolate and by that key, and it has not expired */
+function remembered(text: string, key: TokenKey, now: EpochMs): VerifiedToken | null {
+  return memoryOf(key).lookup(text, toEpochSeconds(now));
+}
+
 /**
  * Verifies with a key that was chosen before the token is read; remembered tokens cost a look-up.
  *
@@ -98,12 +105,10 @@ export async function verifyRemembered(
   key: TokenKey,
   now: EpochMs,
 ): Promise<Result<VerifiedToken, Denial>> {
-  const seconds = toEpochSeconds(now);
-  const memory = memoryOf(key);
-  const known = memory.lookup(text, seconds);
+  const known = remembered(text, key, now);
   if (known !== null) return ok(known);
-  const verified = await verifyToken(text, key.verifier, seconds);
-  if (verified.ok) memory.remember(text, verified.value);
+  const verified = await verifyToken(text, key.verifier, toEpochSeconds(now));
+  if (verified.ok) memoryOf(key).remember(text, verified.value);
   return verified;
 }
 
@@ -116,7 +121,9 @@ export async function identify(
   const proof = proofOf(request.headers);
   if (!proof.ok) return { via: null, token: proof };
   const { via, text } = proof.value;
-  return { via, token: await verifyRemembered(text, via === "bearer" ? edge.sessionKey : edge.cookieKey, now) };
+  const key = via === "bearer" ? edge.sessionKey : edge.cookieKey;
+  const known = remembered(text, key, now);
+  return { via, token: known === null ? await verifyRemembered(text, key, now) : ok(known) };
 }
 
 /**

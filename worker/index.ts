@@ -1,6 +1,6 @@
 // The edge Worker: wiring only. It re-exports the classes that the platform looks up by name, and answers every request
 // through serve.ts; no decision about a call is made in this file, and nothing is thrown out of it.
-import { edgeOf, type Edge } from "./env.ts";
+import { edgeOf, knownEdge, type Edge } from "./env.ts";
 import { denied } from "./respond.ts";
 import { serve } from "./serve.ts";
 
@@ -25,7 +25,7 @@ async function configured(env: Env): Promise<Edge | null> {
 export default {
   async fetch(request, env, ctx) {
     try {
-      const edge = await configured(env);
+      const edge = knownEdge(env) ?? (await configured(env));
       return edge === null ? denied({ reason: "internal" }, FAILED) : await serve(request, edge, ctx);
     } catch {
       return denied({ reason: "internal" }, FAILED);

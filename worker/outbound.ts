@@ -42,13 +42,13 @@ export function cleanAnswer(
   const cleaned = new Response(BODILESS.has(status) ? null : body, { status, headers: ALWAYS });
   const { headers } = cleaned;
   let caching: string | null = null;
-  for (const [name, value] of answer.headers) {
+  answer.headers.forEach((value, name) => {
     if (name === "cache-control") caching = value;
     else if (name === "location") {
       const location = placeOf(value, status, place);
       if (location !== null) headers.set(name, location);
     } else if (ANSWER_HEADERS.has(name)) headers.set(name, value);
-  }
+  });
   // A length that is only claimed would cut or hang a body that is streamed; the runtime knows the true one.
   if (body !== answer.body) headers.delete("content-length");
   headers.set("cache-control", privately(caching));

@@ -207,6 +207,18 @@ describe("headers and query members that only Legate may set", () => {
   });
 });
 
+test.each(["", "not for GET"])(
+  "a GET that has a body, %j, is answered, and the agent gets none of it",
+  async (body) => {
+    const headers = { authorization: `Bearer ${await session.token()}` };
+    const { status, text } = await wire.send({ path: ECHO, headers, body });
+    expect(status).toBe(200);
+    const seen = JSON.parse(text) as { headers: Record<string, string> };
+    expect(seen.headers["content-length"]).toBeUndefined();
+    expect(text).not.toContain(body === "" ? "content-length" : body);
+  },
+);
+
 test(`${MUTATIONS} changed tokens: all of them are 401 invalid_token`, async () => {
   const good = await session.token();
   const narrowed = await (await session.spawn("a", { scope: ["research"] })).token();

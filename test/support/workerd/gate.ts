@@ -59,7 +59,9 @@ export function edgeWith(agents: Readonly<Record<string, TestAgent>>, origins: r
     agent: ({ slug }, object) => {
       const behaviour = agents[slug]?.serve;
       if (behaviour === null) return null;
-      return { fetch: async (request) => (behaviour ?? (() => new Response("served")))(request, object) };
+      return {
+        fetch: async (to, init) => (behaviour ?? (() => new Response("served")))(new Request(to, init), object),
+      };
     },
   };
 }
