@@ -49,10 +49,10 @@ function edgeWithDoor() {
       const stub = edge.agent(entry, object);
       if (stub === null) return null;
       return {
-        fetch: async (request) => {
+        fetch: async (to, init) => {
           arrived.resolve();
           await door.promise;
-          return stub.fetch(request);
+          return stub.fetch(to, init);
         },
       };
     },
