@@ -23,7 +23,9 @@ export type TokenFault =
   | "after_named_delegation"
   | "node_conflict"
   | "unknown_node"
-  | "proof_of_possession";
+  | "proof_of_possession"
+  /** Its scope is above the tier that its user has now: a renewed one is not. */
+  | "tier";
 
 /** Why a session or a node of it no longer serves. */
 export type EndReason =

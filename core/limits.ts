@@ -69,6 +69,7 @@ export const REMEMBERED_TOKENS_SESSION_MAX = 64; // one session can't push every
 export const LEASED_NODES_MAX = 2_000;
 export const LEASED_REFUSALS_MAX = 2_000;
 export const REFUSALS_SECOND_MAX = 20; // then the isolate refuses by itself, so that a refused caller can't drown its object
+export const REFUSALS_FOLDED_MS = 60_000; // what one call is refused again and again is a row of the log a minute
 export const REPORTS_CALL_MAX = 50; // slices told of in one call
 export const REPORT_DELAY_MS = 500; // time for a report to ride on a call that is made anyway
 

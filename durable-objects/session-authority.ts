@@ -43,6 +43,7 @@ import { Lines } from "./authority/line.ts";
 import { Locks } from "./authority/locks.ts";
 import { People } from "./authority/people.ts";
 import { Rates } from "./authority/rates.ts";
+import { Refusals } from "./authority/refusals.ts";
 import { Sessions } from "./authority/sessions.ts";
 import { StopReports } from "./authority/stop-report.ts";
 import { Stopping } from "./authority/stopping.ts";
@@ -94,7 +95,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const audit = new Audit(context, alarms);
     const book = new BudgetBook(context);
     const people = new People(context, audit);
-    const lines = new Lines(context, people, alarms, book);
+    const rates = new Rates(context);
+    const lines = new Lines({ context, people, alarms, book, rates });
     const agents = new Agents({
       context,
       people,
@@ -104,10 +106,10 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       peer: (user) => env.AUTHORITY.getByName(user),
     });
     const tallies = new Tallies(context, audit, alarms);
-    const rates = new Rates(context);
     const leases = new Leases({ context, book, rates, tallies, audit, alarms });
     const charging = new Charging(context, book, rates);
-    const holds = new Holds({ context, lines, book, charging, rates, tallies, audit, alarms });
+    const refusals = new Refusals(context, audit, alarms);
+    const holds = new Holds({ context, lines, book, charging, rates, tallies, audit, refusals, alarms });
     const calls = new Calls({ context, lines, book, charging, rates, leases, holds, audit });
     const agent = (slug: string, object: string): AgentSocketsRpc | null => {
       const binding = config.agents.get(slug)?.binding;
@@ -115,7 +117,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       return (namespace?.getByName(object) ?? null) as unknown as AgentSocketsRpc | null;
     };
     const tickets = new Tickets(context, lines);
-    const connections = new Connections({ context, lines, calls, book, audit, alarms, tickets });
+    const connections = new Connections({ context, lines, calls, book, audit, alarms, tickets, refusals });
     void new Closing({ context, connections, alarms, agent });
     const ballast = new Ballast(context, alarms);
     const reports = new StopReports(context, connections, leases);
@@ -161,9 +163,9 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     this.#locks = new Locks({ context, agents, stopping, audit });
     this.#channels = channels;
     this.#ballast = ballast;
-    this.#sessions = new Sessions({ context, people, agents, lines, book, audit, alarms });
+    this.#sessions = new Sessions({ context, people, agents, lines, book, charging, rates, audit, alarms });
     this.#views = new Views({ context, lines, connections, stopping, book });
-    this.#caps = new Caps({ context, people, lines, book, stopping, views: this.#views, audit });
+    this.#caps = new Caps({ context, people, lines, book, stopping, views: this.#views, charging, rates, audit });
     this.#foreign = new ForeignSessions(context, this.#sessions);
     const optional = env as Env & { readonly LEGATE_SECRET_ALSO?: string; readonly LEGATE_OIDC_KEYS?: string };
     const secrets = [env.LEGATE_SECRET, optional.LEGATE_SECRET_ALSO];
@@ -174,6 +176,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const delivery = new Delivery(context, env.DB);
     alarms.define("deliver", { where: "outside", run: () => delivery.run(alarms) });
     alarms.define("holds", { where: "local", run: () => holds.expireHolds() });
+    alarms.define("refusals", { where: "local", run: () => refusals.tell() });
     alarms.define("slices", { where: "local", run: () => leases.giveUpLost() });
     alarms.define("expiry", { where: "local", run: () => stopping.expire() });
     alarms.define("tallies", {
@@ -266,7 +269,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
     const leash = this.#calls.leash(token);
     if (!leash.ok) return leash;
     const { live, budget, rate } = leash.value;
-    return ok({ budget, rate, session: token.session, sessionExpires: live.session.expiresSeconds as EpochSeconds });
+    const sessionExpires = live.session.expiresSeconds as EpochSeconds;
+    return ok({ tier: live.person.tier, budget, rate, session: token.session, sessionExpires });
   }
   async introspect(token: VerifiedToken, audience: string) {
     return this.#sessions.introspect(token, audience, (path, live, now) => this.#charging.budgetOf(path, live, now));

@@ -116,7 +116,8 @@ export type AuditBody = {
   /** Answers with a credential of that role, from an exchange or without one, since the row before. */
   "credential.served": { readonly role: string; readonly answers: number };
   "hold.expired": { readonly hold: string; readonly node: string; readonly cost: number };
-  "hold.refused": { readonly hold: string; readonly fault: string };
+  /** `count`: how often, at once or in the minute after a row of the same. */
+  "hold.refused": { readonly hold: string; readonly fault: string; readonly count: number };
 };
 
 export type AuditKind = keyof AuditBody;

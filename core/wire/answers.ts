@@ -207,6 +207,8 @@ export interface SessionDetail extends SessionView {
 
 /** The caller's leash (`GET /sessions/current`), as far as only the object knows it. */
 export interface LeashView {
+  /** The person's tier of this moment: no scope above it counts, whatever the token says. */
+  readonly tier: Tier;
   readonly budget: BudgetView;
   /** The strictest of the windows that all entries share; null where none limits. */
   readonly rate: RateView | null;

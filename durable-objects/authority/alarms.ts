@@ -11,6 +11,7 @@ import type { Context } from "./context.ts";
 
 export type DueKind =
   | "holds"
+  | "refusals"
   | "slices"
   | "expiry"
   | "tallies"

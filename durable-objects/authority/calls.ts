@@ -4,7 +4,7 @@
  */
 import { eq, sql } from "drizzle-orm";
 import { decideHold, leftOf, type Level } from "../../core/budget/ledger.ts";
-import { tierReaches } from "../../core/config.ts";
+import { scopesWithin, tierReaches } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import type { EpochMs, HoldId, Micros, NodePath } from "../../core/ids.ts";
 import { CLOCK_SKEW_SECONDS, ENVELOPE_SLACK_MS } from "../../core/limits.ts";
@@ -66,6 +66,9 @@ export class Calls {
       const { tier } = live.value.person;
       if (!tierReaches(tier, question.requiredTier))
         return err({ reason: "tier_too_low", required: question.requiredTier, tier });
+      // Whole, for what it is passed on in cannot be cut here: the envelope, and the delegation that the gate mints.
+      if (scopesWithin(this.#context.config, tier, token.scope).length < token.scope.size)
+        return err({ reason: "token_invalid", fault: "tier" });
       const line = this.#charging.line(token.node, slug, live.value, now);
       const asked = this.#asked().get({ callId });
       if (asked !== undefined) return this.#again(asked, question, line.levels);

@@ -4,17 +4,19 @@
  */
 import { eq } from "drizzle-orm";
 import type { Denial } from "../../core/denial.ts";
-import type { Micros, NodePath } from "../../core/ids.ts";
+import type { EpochMs, Micros, NodePath } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
-import type { NodeView } from "../../core/wire/answers.ts";
+import type { NodeView, RateView } from "../../core/wire/answers.ts";
 import type { By, Idempotency, Reach } from "../../core/wire/questions.ts";
 import * as t from "../../drizzle/authority/schema.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
+import type { Charging } from "./charging.ts";
 import type { Context } from "./context.ts";
-import { once } from "./idempotency.ts";
-import type { Lines, NodeRow } from "./line.ts";
+import { once, toldBefore } from "./idempotency.ts";
+import type { Lines, LiveLine, NodeRow } from "./line.ts";
 import { whoOf, type People } from "./people.ts";
+import type { Rates } from "./rates.ts";
 import type { Stopping } from "./stopping.ts";
 import type { Views } from "./views.ts";
 
@@ -33,6 +35,8 @@ export class Caps {
   readonly #book: BudgetBook;
   readonly #stopping: Stopping;
   readonly #views: Views;
+  readonly #charging: Charging;
+  readonly #rates: Rates;
   readonly #audit: Audit;
 
   constructor(parts: {
@@ -42,6 +46,8 @@ export class Caps {
     book: BudgetBook;
     stopping: Stopping;
     views: Views;
+    charging: Charging;
+    rates: Rates;
     audit: Audit;
   }) {
     this.#context = parts.context;
@@ -50,6 +56,8 @@ export class Caps {
     this.#book = parts.book;
     this.#stopping = parts.stopping;
     this.#views = parts.views;
+    this.#charging = parts.charging;
+    this.#rates = parts.rates;
     this.#audit = parts.audit;
   }
 
@@ -64,17 +72,24 @@ export class Caps {
     });
   }
 
+  #charge(path: NodePath, live: LiveLine, now: EpochMs): Result<RateView | null, Denial> {
+    return this.#rates.charge(this.#charging.line(path, "", live, now).charge, 1, now);
+  }
+
   set({ path, cap, by, reach, idempotency }: SetCap): Result<NodeView, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
       const reached = this.#stopping.requireReach(reach, path);
-      if (!reached.ok) return reached;
+      if (!reached.ok) return toldBefore(this.#context, idempotency, now, reached.denial);
       return once(this.#context, idempotency, now, () => {
         const live = this.#lines.requireLivePath(path, now);
         if (!live.ok) return live.denial.reason === "ended" ? live : err({ reason: "not_found" });
         const before = live.value.caps.get(path) ?? null;
         if (reach.kind === "node" && before !== null && cap > before) return err({ reason: "cookie_required" });
         if (cap !== before) {
+          // Each change is a row of the log: a token makes them at the rate of its calls, in the same windows.
+          const rate = reach.kind === "node" ? this.#charge(path, live.value, now) : ok(null);
+          if (!rate.ok) return rate;
           this.#context.db.update(t.nodes).set({ cap }).where(eq(t.nodes.path, path)).run();
           this.#audit.append("cap.changed", live.value.session.id, { ...whoOf(by), node: path, cap, before }, now);
         }

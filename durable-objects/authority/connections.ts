@@ -5,7 +5,7 @@
  * one invocation. Asking agents' objects is closing.ts's.
  */
 import { and, count, eq, isNotNull, isNull, lte, min, sql } from "drizzle-orm";
-import { tierReaches } from "../../core/config.ts";
+import { scopesWithin, tierReaches } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import {
   sessionOf,
@@ -41,6 +41,7 @@ import type { BudgetBook } from "./budget-book.ts";
 import type { Calls } from "./calls.ts";
 import type { Context } from "./context.ts";
 import { atOrBelow, type Lines } from "./line.ts";
+import type { Refusals } from "./refusals.ts";
 import type { Tickets } from "./tickets.ts";
 
 export type ConnectionRow = typeof t.connections.$inferSelect;
@@ -55,6 +56,7 @@ export class Connections {
   readonly #audit: Audit;
   readonly #alarms: Alarms;
   readonly #tickets: Tickets;
+  readonly #refusals: Refusals;
 
   constructor(parts: {
     context: Context;
@@ -64,6 +66,7 @@ export class Connections {
     audit: Audit;
     alarms: Alarms;
     tickets: Tickets;
+    refusals: Refusals;
   }) {
     this.#context = parts.context;
     this.#lines = parts.lines;
@@ -72,6 +75,7 @@ export class Connections {
     this.#audit = parts.audit;
     this.#alarms = parts.alarms;
     this.#tickets = parts.tickets;
+    this.#refusals = parts.refusals;
   }
 
   register({ connection, identity, agents, object, kind = "socket" }: ConnectQuestion): Result<Connected, Denial> {
@@ -187,8 +191,12 @@ export class Connections {
         });
       // The person's tier of this moment, not of when the socket opened: one that was lowered ends what it no longer reaches.
       const { tier } = live.value.person;
-      const required = this.#context.config.agents.get(row.slug)?.requiredTier ?? "free";
+      const { config } = this.#context;
+      const { requiredTier: required = "free", requiredScopes = [] } = config.agents.get(row.slug) ?? {};
       if (!tierReaches(tier, required)) return err({ reason: "tier_too_low", required, tier });
+      const scope = scopesWithin(config, tier, row.scope);
+      const missing = requiredScopes.filter((name) => !scope.includes(name));
+      if (missing.length > 0) return err({ reason: "scope_missing", required: requiredScopes, missing });
       const remaining = this.#calls.spend(path, row.slug, cost, live.value, now);
       if (!remaining.ok) return remaining;
       db.update(t.connections)
@@ -201,7 +209,7 @@ export class Connections {
         tier,
         node: path,
         actors: row.actors,
-        scope: row.scope,
+        scope,
         agents: row.agents,
         exp,
       };
@@ -234,12 +242,9 @@ export class Connections {
       db.update(t.connections).set({ cost: told.charged, charges }).where(eq(t.connections.id, connection)).run();
       return ok({ ...told, remaining: remaining.value });
     });
-    if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refused(connection, charged.denial);
+    if (!charged.ok && charged.denial.reason !== "idempotency_conflict")
+      this.#refusals.note(connection, charged.denial.reason);
     return charged;
-  }
-
-  #refused(hold: string, { reason: fault }: Denial): void {
-    this.#context.commit(() => this.#audit.append("hold.refused", null, { hold, fault }, this.#context.now()));
   }
 
   /** The socket is closed; told twice, or after the object closed it itself, it is nothing. */

@@ -6,6 +6,7 @@
 import { and, asc, count, eq, gt, isNull, lt, max } from "drizzle-orm";
 import { decodeBase64url } from "../../core/base64url.ts";
 import { canonicalJson, type Json } from "../../core/audit/canonical.ts";
+import { scopesWithin } from "../../core/config.ts";
 import { freshnessOf, jitterOf } from "../../core/credential/freshness.ts";
 import { subjectOf, tagsOf, tagValue } from "../../core/credential/identity.ts";
 import { permitRole } from "../../core/credential/permit.ts";
@@ -126,8 +127,9 @@ export class Credentials {
     const live = this.#lines.requireLive(token, now);
     if (!live.ok) return live;
     const { person, session } = live.value;
-    const asker = { ...token, tier: person.tier };
-    const role = permitRole(this.#context.config, this.#context.issuer, asker, provider, alias);
+    const { config, issuer } = this.#context;
+    const scope = new Set(scopesWithin(config, person.tier, token.scope));
+    const role = permitRole(config, issuer, { ...token, tier: person.tier, scope }, provider, alias);
     return role.ok ? ok({ role: role.value, sessionEnd: session.expiresSeconds }) : role;
   }
 

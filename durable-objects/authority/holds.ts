@@ -26,6 +26,7 @@ import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
 import type { Lines } from "./line.ts";
 import type { Rates } from "./rates.ts";
+import type { Refusals } from "./refusals.ts";
 import type { Tallies } from "./tallies.ts";
 
 export type HoldRow = typeof t.holds.$inferSelect;
@@ -40,6 +41,7 @@ export class Holds {
   readonly #rates: Rates;
   readonly #tallies: Tallies;
   readonly #audit: Audit;
+  readonly #refusals: Refusals;
   readonly #alarms: Alarms;
 
   constructor(parts: {
@@ -50,6 +52,7 @@ export class Holds {
     rates: Rates;
     tallies: Tallies;
     audit: Audit;
+    refusals: Refusals;
     alarms: Alarms;
   }) {
     this.#context = parts.context;
@@ -59,6 +62,7 @@ export class Holds {
     this.#rates = parts.rates;
     this.#tallies = parts.tallies;
     this.#audit = parts.audit;
+    this.#refusals = parts.refusals;
     this.#alarms = parts.alarms;
   }
 
@@ -134,23 +138,19 @@ export class Holds {
     const row = this.#find({ hold, callId: hold });
     if (row === undefined || row.slug !== audience) return err({ reason: "hold_mismatch", fault: "unknown" });
     const ended = this.#end({ hold, callId: hold, cost, failed: false }, outcome);
-    if (!ended.ok && ended.denial.reason === "hold_mismatch") this.#refused(hold, ended.denial.fault);
+    if (!ended.ok && ended.denial.reason === "hold_mismatch") this.#refusals.note(hold, ended.denial.fault);
     return ended;
   }
 
   settle(question: questions.SettleQuestion): Result<answers.Settled, Denial> {
     const settled = this.#end(question, "settled");
     if (!settled.ok && settled.denial.reason === "hold_mismatch" && settled.denial.fault === "too_much")
-      this.#refused(question.hold ?? question.callId, "too_much");
+      this.#refusals.note(question.hold ?? question.callId, "too_much");
     return settled;
   }
 
   void(question: { hold: HoldId | null; callId: string }): Result<answers.Settled, Denial> {
     return this.#end({ ...question, cost: 0 as Micros, failed: true }, "voided");
-  }
-
-  #refused(hold: string, fault: string): void {
-    this.#context.commit(() => this.#audit.append("hold.refused", null, { hold, fault }, this.#context.now()));
   }
 
   #end(
@@ -228,7 +228,7 @@ export class Holds {
       this.#context.afterCommit(() => this.#book.move(line.place, { held: enlarged }));
       return ok({ charged: total as Micros, held: (before.amount + enlarged) as Micros, remaining: room.value });
     });
-    if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refused(id, charged.denial.reason);
+    if (!charged.ok && charged.denial.reason !== "idempotency_conflict") this.#refusals.note(id, charged.denial.reason);
     return charged;
   }
 

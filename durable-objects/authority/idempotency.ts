@@ -24,12 +24,8 @@ export function once<T>(
   if (key === null) return effect();
   const { db } = context;
   const table = t.idempotency;
-  const known = db
-    .select()
-    .from(table)
-    .where(and(eq(table.scope, key.scope), eq(table.key, key.key)))
-    .get();
-  if (known !== undefined && known.expiresAt > now) {
+  const known = effectOf(context, key, now);
+  if (known !== undefined) {
     return known.digest === key.digest ? ok(known.effect as T) : err({ reason: "idempotency_conflict" });
   }
   db.delete(table).where(lt(table.expiresAt, now)).run();
@@ -46,4 +42,33 @@ export function once<T>(
       .run();
   }
   return outcome;
+}
+
+/**
+ * For one who reaches nothing any more, because what they did with this very key ended them: its effect, told again.
+ *
+ * @returns the effect; or the denial, where this key and these arguments did nothing
+ */
+export function toldBefore<T>(
+  context: Context,
+  key: Idempotency | null,
+  now: EpochMs,
+  denial: Denial,
+): Result<T, Denial> {
+  const known = key === null || denial.reason !== "ended" ? undefined : effectOf(context, key, now);
+  return known !== undefined && known.digest === key?.digest ? ok(known.effect as T) : err(denial);
+}
+
+function effectOf(
+  { db }: Context,
+  { scope, key }: Idempotency,
+  now: EpochMs,
+): { digest: string; effect: unknown } | undefined {
+  const table = t.idempotency;
+  const known = db
+    .select()
+    .from(table)
+    .where(and(eq(table.scope, scope), eq(table.key, key)))
+    .get();
+  return known !== undefined && known.expiresAt > now ? known : undefined;
 }

@@ -22,6 +22,7 @@ import type { Alarms } from "./alarms.ts";
 import type { BudgetBook } from "./budget-book.ts";
 import type { Context } from "./context.ts";
 import type { People, PersonRow } from "./people.ts";
+import type { Rates } from "./rates.ts";
 
 export type SessionRow = typeof t.sessions.$inferSelect;
 export type GrantRow = typeof t.grants.$inferSelect;
@@ -67,8 +68,10 @@ export class Lines {
   readonly #session: () => { get(session: { id: string }): SessionRow | undefined };
   readonly #stop: () => { get(line: { line: string }): typeof t.stops.$inferSelect | undefined };
   readonly #agent: () => { get(agent: { id: string }): { id: string; cap: number | null } | undefined };
+  readonly #rates: Rates;
 
-  constructor(context: Context, people: People, alarms: Alarms, book: BudgetBook) {
+  constructor(parts: { context: Context; people: People; alarms: Alarms; book: BudgetBook; rates: Rates }) {
+    const { context } = parts;
     this.#context = context;
     this.#nodes = context.prepared((db) => db.select().from(t.nodes).where(onLine(t.nodes.path)));
     this.#grant = context.prepared((db) =>
@@ -86,9 +89,10 @@ export class Lines {
     this.#agent = context.prepared((db) =>
       db.select({ id: t.agents.id, cap: t.agents.cap }).from(t.agents).where(eq(t.agents.id, id)),
     );
-    this.#people = people;
-    this.#alarms = alarms;
-    this.#book = book;
+    this.#people = parts.people;
+    this.#alarms = parts.alarms;
+    this.#book = parts.book;
+    this.#rates = parts.rates;
   }
 
   /**
@@ -325,7 +329,17 @@ export class Lines {
       .where(eq(t.nodes.path, parent.path))
       .run();
     db.delete(t.nodes).where(eq(t.nodes.path, path)).run();
-    this.#context.afterCommit(() => this.#book.forget(path));
+    this.forget([path]);
+  }
+
+  /** Nodes whose rows are gone leave memory with the commit. Call inside a decision. */
+  forget(paths: readonly NodePath[]): void {
+    this.#context.afterCommit(() => {
+      for (const path of paths) {
+        this.#book.forget(path);
+        this.#rates.forget(path);
+      }
+    });
   }
 
   /** Rows whose path is at or below one; for views and stops. */

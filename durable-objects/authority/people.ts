@@ -46,7 +46,7 @@ export class People {
   }
 
   /** Creates the row where there is none; what is there already decides. Call inside a decision. */
-  ensure({ username, tier, createdAt }: Enrolment): PersonRow {
+  ensure({ username, tier, createdAt }: Enrolment, now: EpochMs): PersonRow {
     const known = this.row();
     if (known !== undefined) return known;
     const row: PersonRow = {
@@ -61,12 +61,12 @@ export class People {
       tats: null,
     };
     this.#context.db.insert(t.user).values(row).run();
-    this.#audit.append("user.enrolled", null, { tier }, this.#context.now());
+    this.#audit.append("user.enrolled", null, { tier }, now);
     return row;
   }
 
   enrol(enrolment: Enrolment): Result<PersonView, Denial> {
-    return this.#context.decide(() => ok(this.#view(this.ensure(enrolment))));
+    return this.#context.decide(() => ok(this.#view(this.ensure(enrolment, this.#context.now()))));
   }
 
   person(): Result<PersonView, Denial> {

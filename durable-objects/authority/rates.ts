@@ -93,6 +93,11 @@ export class Rates {
     );
   }
 
+  /** Levels that memory holds: no more than there are rows. */
+  remembered(): Iterable<string> {
+    return this.#tats.keys();
+  }
+
   /** After a fold: the level is gone. */
   forget(path: string): void {
     this.#tats.delete(path);

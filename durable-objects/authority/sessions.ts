@@ -15,7 +15,7 @@ import {
   type NodePath,
   type SessionId,
 } from "../../core/ids.ts";
-import { scopesOfTier } from "../../core/config.ts";
+import { scopesOfTier, scopesWithin } from "../../core/config.ts";
 import { decideHold } from "../../core/budget/ledger.ts";
 import type { Denial } from "../../core/denial.ts";
 import {
@@ -36,11 +36,13 @@ import type { Agents } from "./agents.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
+import type { Charging } from "./charging.ts";
 import type { Context } from "./context.ts";
 import { once } from "./idempotency.ts";
 import { lockOf } from "./lock-of.ts";
 import type { GrantRow, Lines, LiveLine } from "./line.ts";
 import { whoOf, type People, type PersonRow } from "./people.ts";
+import type { Rates } from "./rates.ts";
 
 export class Sessions {
   readonly #context: Context;
@@ -48,6 +50,8 @@ export class Sessions {
   readonly #agents: Agents;
   readonly #lines: Lines;
   readonly #book: BudgetBook;
+  readonly #charging: Charging;
+  readonly #rates: Rates;
   readonly #audit: Audit;
   readonly #alarms: Alarms;
 
@@ -57,6 +61,8 @@ export class Sessions {
     agents: Agents;
     lines: Lines;
     book: BudgetBook;
+    charging: Charging;
+    rates: Rates;
     audit: Audit;
     alarms: Alarms;
   }) {
@@ -65,6 +71,8 @@ export class Sessions {
     this.#agents = parts.agents;
     this.#lines = parts.lines;
     this.#book = parts.book;
+    this.#charging = parts.charging;
+    this.#rates = parts.rates;
     this.#audit = parts.audit;
     this.#alarms = parts.alarms;
   }
@@ -72,7 +80,7 @@ export class Sessions {
   open(question: OpenSession): Result<GrantView, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
-      if (question.enrolment !== null) this.#people.ensure(question.enrolment);
+      if (question.enrolment !== null) this.#people.ensure(question.enrolment, now);
       const person = this.#people.requireActive();
       if (!person.ok) return person;
       const cookie = this.#lines.requireCookie(question.cookie, now);
@@ -195,11 +203,8 @@ export class Sessions {
           ? token.delegatedTo === client.id
           : token.delegatedTo === null && token.clientId === client.id && token.actors.at(-1)?.sub === client.id;
       if (!isTheirs) return err({ reason: "grant_invalid", fault: "not_yours" });
-      const ofTier = scopesOfTier(this.#context.config, live.value.person.tier);
-      const scope = requireScope(
-        question.scope,
-        ofTier.filter((name) => token.scope.has(name)),
-      );
+      const may = scopesWithin(this.#context.config, live.value.person.tier, token.scope);
+      const scope = requireScope(question.scope, may);
       if (!scope.ok) return scope;
       const agents = requireAgents(question.agents, token.agents);
       if (!agents.ok) return agents;
@@ -268,6 +273,10 @@ export class Sessions {
         return err({ reason: "grant_invalid", fault: "not_yours" });
       const fresh = this.#agents.requireFresh(client.id, client.stopCount);
       if (!fresh.ok) return fresh;
+      // Each renewal is a row of the log: as many as calls, and in the same windows.
+      const { charge } = this.#charging.line(token.node, "", live.value, now);
+      const rate = this.#rates.charge(charge, 1, now);
+      if (!rate.ok) return rate;
       this.#audit.append(
         "grant.renewed",
         token.session,
@@ -275,8 +284,7 @@ export class Sessions {
         now,
       );
       // A tier that was lowered since takes its scopes out of every window that opens after it.
-      const ofTier = scopesOfTier(this.#context.config, live.value.person.tier);
-      const scope = grant.scope.filter((name) => ofTier.includes(name));
+      const scope = scopesWithin(this.#context.config, live.value.person.tier, grant.scope);
       return ok(this.#view({ ...grant, scope }, live.value.person, live.value.caps.get(token.grant) ?? null));
     });
   }
@@ -295,7 +303,8 @@ export class Sessions {
       const expected = audience === this.#context.issuer ? null : audience;
       const live = this.#lines.requireLive(token, now, expected);
       if (!live.ok) return live;
-      const grant = this.#lines.grantOf(token.grant) as GrantRow;
+      const row = this.#lines.grantOf(token.grant) as GrantRow;
+      const grant = { ...row, scope: scopesWithin(this.#context.config, live.value.person.tier, row.scope) };
       const view = this.#view(grant, live.value.person, live.value.caps.get(token.node) ?? null);
       return ok({ ...view, path: token.node, budget: budgetOf(token.node, live.value, now) });
     });

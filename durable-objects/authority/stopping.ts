@@ -20,7 +20,7 @@ import type { Connections } from "./connections.ts";
 import type { Context } from "./context.ts";
 import type { Leases } from "./leases.ts";
 import type { Tallies } from "./tallies.ts";
-import { once } from "./idempotency.ts";
+import { once, toldBefore } from "./idempotency.ts";
 import { addSettled, atOrBelow, type Lines } from "./line.ts";
 import { whoOf, type People } from "./people.ts";
 import type { Plane, StopReports, StopRow } from "./stop-report.ts";
@@ -109,7 +109,7 @@ export class Stopping {
     const marked = this.#stop(() => {
       const now = this.#context.now();
       const reached = this.#requireReach(question.reach, path, now);
-      if (!reached.ok) return reached;
+      if (!reached.ok) return toldBefore(this.#context, question.idempotency, now, reached.denial);
       return once(this.#context, question.idempotency, now, () => {
         const over = this.stopOf(path);
         if (over !== undefined) return err({ reason: "already_ended", report: this.report(over, path) });
@@ -369,7 +369,7 @@ export class Stopping {
       db.delete(t.nodes).where(eq(t.nodes.session, session)).run();
       db.delete(t.grants).where(eq(t.grants.session, session)).run();
       db.update(t.sessions).set({ folded: true }).where(eq(t.sessions.id, session)).run();
-      this.#context.afterCommit(() => nodes.forEach((node) => this.#book.forget(node.path as NodePath)));
+      this.#lines.forget(nodes.map(({ path: at }) => at as NodePath));
     });
   }
 }

@@ -1,9 +1,12 @@
 // Attacks on the object itself, each of them tried because something like it once worked: a hostile agent, a sub-agent
 // that was handed less than it wants, a reader of the database who edits it, work that fails in the middle of an alarm.
 import { createHash } from "node:crypto";
+import { env } from "cloudflare:workers";
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { expect, test, vi } from "vitest";
+import type { Denial } from "../../core/denial.ts";
 import type { Micros, Slug } from "../../core/ids.ts";
+import type { Result } from "../../core/result.ts";
 import type { Reach } from "../../core/wire/questions.ts";
 import {
   authenticate,
@@ -171,6 +174,48 @@ test("a tier that was lowered binds what is renewed and narrowed", async () => {
   expect(reasonOf(narrowed)).toBe("scope_invalid");
 });
 
+test("a tier that was lowered takes its scopes out of the tokens that are out", async () => {
+  const person = await newPerson("pro");
+  const grant = await openFor(person, await newAgent(person, { scope: ["plan", "catalog:write"] }));
+  const token = await tokenOf(grant);
+  const less = await tokenOf(grant, { scope: "plan", act: "reader" });
+  expectOk(await person.authority.admit(question(token)));
+  expectOk(await person.authority.setTier("free", by));
+  expect(reasonOf(await person.authority.admit(question(token)))).toBe("token_invalid:tier");
+  expectOk(await person.authority.admit(question(less)));
+  expect(expectOk(await person.authority.introspect(token, env.LEGATE_ISSUER)).scope).toEqual(["plan"]);
+  expect(expectOk(await person.authority.leash(token)).tier).toBe("free");
+});
+
+test("a token that lowers its cap over and over, or renews over and over, does so at the rate of its calls", async () => {
+  const person = await newPerson("free");
+  const agent = await newAgent(person);
+  const { stopCount } = expectOk(await authenticate(person, agent, await agent.assertion()));
+  const token = await tokenOf(await openFor(person, agent, { budget: 1_000 as Micros }));
+  const reach: Reach = { kind: "node", token };
+  const by = { kind: "agent" as const, id: agent.id, reason: null };
+  const acts: readonly ((i: number) => Promise<Result<unknown, Denial>>)[] = [
+    (i) => person.authority.setCap({ path: token.node, cap: (999 - i) as Micros, by, reach, idempotency: null }),
+    () => person.authority.renew({ token, client: { id: agent.id, stopCount } }),
+  ];
+  vi.useFakeTimers({ toFake: ["Date"] }); // it stands still: all at once, however slow the machine is
+  for (const act of acts) {
+    vi.setSystemTime(Date.now() + 60_000);
+    const outcomes = new Set<string>();
+    for (let i = 0; i < 30; i++) outcomes.add(reasonOf(await act(i)));
+    expect(outcomes).toContain("rate_limited");
+  }
+  const rows = await sql<{ n: number }>(
+    person,
+    "select count(*) as n from audit where kind in ('cap.changed', 'grant.renewed')",
+  );
+  expect(rows[0]?.n).toBeLessThan(60);
+  // A person does as they like with what is theirs.
+  const own: Reach = { kind: "person", cookie: null };
+  expectOk(await person.authority.setCap({ path: token.node, cap: 5 as Micros, by, reach: own, idempotency: null }));
+  vi.useRealTimers();
+});
+
 test("an open socket acts with the tier of this moment", async () => {
   const person = await newPerson("pro");
   const token = await tokenOf(await open(person));
@@ -178,10 +223,12 @@ test("an open socket acts with the tier of this moment", async () => {
   const connection = connectionId();
   expectOk(await person.authority.register({ connection, identity, agents: null, object: `${person.id}.default` }));
   const message = { connection, worker: identity.worker, cost: 1 as Micros };
-  expect(expectOk(await person.authority.admitMessage(message)).chain.tier).toBe("pro");
+  const before = expectOk(await person.authority.admitMessage(message)).chain;
+  expect([before.tier, before.scope.includes("catalog:write")]).toEqual(["pro", true]);
   expectOk(await person.authority.setTier("free", by));
   // The entry takes anyone; what it calls on behalf of this person is decided by the tier that they have now.
-  expect(expectOk(await person.authority.admitMessage(message)).chain.tier).toBe("free");
+  const after = expectOk(await person.authority.admitMessage(message)).chain;
+  expect([after.tier, after.scope.includes("catalog:write")]).toEqual(["free", false]);
 });
 
 test("a push that is told again ends nothing that was started since", async () => {

@@ -3,15 +3,20 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test, vi } from "vitest";
-import type { Micros } from "../../core/ids.ts";
+import { makeUserId, type Micros } from "../../core/ids.ts";
 import {
+  authorityOf,
   by,
   connectionId,
   expectOk,
+  idMac,
   newAgent,
   newPerson,
+  now,
+  open,
   openFor,
   question,
+  random,
   reasonOf,
   socketIdentity,
   tokenOf,
@@ -42,6 +47,19 @@ const ownAudit = (person: Person) =>
       .exec<{ seq: number; kind: string; hash: string }>("select seq, kind, hash from audit order by seq")
       .toArray(),
   );
+
+test("one act has one time: a person's first row is no later than the next", async () => {
+  const person = authorityOf(makeUserId(random, idMac));
+  let clock = Date.now();
+  vi.spyOn(Date, "now").mockImplementation(() => clock++); // every look at it is later than the one before
+  await open(person, { kind: "person", enrolment: { username: "late", tier: "free", createdAt: now() } });
+  vi.restoreAllMocks();
+  const rows = await runInDurableObject(person.stub, (_, { storage }) =>
+    storage.sql.exec<{ kind: string; at: number }>("select kind, at from audit order by seq").toArray(),
+  );
+  expect(rows.map(({ kind }) => kind)).toEqual(["user.enrolled", "session.opened"]);
+  expect(rows[0]?.at).toBe(rows[1]?.at);
+});
 
 test("rows reach D1 in order and once: a session with a call, ended by an operator", async () => {
   const person = await newPerson();

@@ -1,19 +1,31 @@
 // Slices and rates in the object: what is granted never exceeds a cap, whatever is reported, lost, told twice or told
 // late, and with the object evicted in between.
+import { env } from "cloudflare:workers";
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Demand, SliceReport } from "../../core/budget/lease.ts";
-import type { CallId, Micros } from "../../core/ids.ts";
+import type { CallId, Micros, NodePath } from "../../core/ids.ts";
+import { REFUSALS_FOLDED_MS } from "../../core/limits.ts";
+import { Alarms } from "../../durable-objects/authority/alarms.ts";
+import { Audit } from "../../durable-objects/authority/audit.ts";
+import { BudgetBook } from "../../durable-objects/authority/budget-book.ts";
+import { Context } from "../../durable-objects/authority/context.ts";
+import { Lines } from "../../durable-objects/authority/line.ts";
+import { People } from "../../durable-objects/authority/people.ts";
+import { Rates } from "../../durable-objects/authority/rates.ts";
+import { config } from "../../legate.config.ts";
 import type { Admission } from "../../core/wire/answers.ts";
 import type { VerifiedToken } from "../../core/token/verify.ts";
 import {
   by,
   expectOk,
+  idMac,
   newAgent,
   newPerson,
   now,
   openFor,
   question,
+  random,
   reasonOf,
   tokenOf,
   type Person,
@@ -237,6 +249,39 @@ describe("rates: free callers have 20 a second", () => {
   });
 });
 
+test("a node that is folded takes its rate windows out of memory", async () => {
+  const { person, token } = await scene(100);
+  await runInDurableObject(person.stub, (_, { storage }) => {
+    const context = new Context({
+      user: person.id,
+      storage,
+      config,
+      issuer: env.LEGATE_ISSUER,
+      random,
+      idMac,
+    });
+    const alarms = new Alarms(context, storage);
+    const people = new People(context, new Audit(context, alarms));
+    const rates = new Rates(context);
+    const lines = new Lines({ context, people, alarms, book: new BudgetBook(context), rates });
+    const path = `${token.node}.folded` as NodePath;
+    const end = Math.floor(Date.now() / 1000) - 1;
+    storage.sql.exec(
+      `insert into nodes (path, session, kind, content, settled, day, settled_day, live_until_seconds)
+       values (?, ?, 'narrowed', '[]', 0, 0, 0, ?)`,
+      path,
+      token.session,
+      end,
+    );
+    const charge = { path, agent: null, rates: rates.of("", "free"), share: 1 };
+    context.decide(() => rates.charge(charge, 1, now()));
+    expect([...rates.remembered()]).toContain(path);
+    lines.sweep();
+    expect([...rates.remembered()]).not.toContain(path);
+    expect([...rates.remembered()]).toContain(token.node);
+  });
+});
+
 describe("charges in the middle of a call", () => {
   test("add up, enlarge the hold where it is too small, and are what the call costs in the end", async () => {
     const { person, token } = await scene(100);
@@ -263,6 +308,28 @@ describe("charges in the middle of a call", () => {
       held: 0,
       remaining: 60,
     });
+  });
+
+  test("that are refused again and again are two rows of the log: the first, and how many more in its minute", async () => {
+    const { person, token } = await scene(100);
+    const asked = question(token, { level: "strict", cost: micros(20) });
+    const { hold } = expectOk(await person.authority.admit(asked));
+    const charge = () =>
+      person.authority.charge({ hold: hold!, callId: asked.callId, id: "much", micros: micros(1_000) });
+    const rows = () =>
+      runInDurableObject(person.stub, (_, { storage }) =>
+        storage.sql
+          .exec<{ body: string }>("select body from audit where kind = 'hold.refused'")
+          .toArray()
+          .map(({ body }) => (JSON.parse(body) as { count: number }).count),
+      );
+    for (let i = 0; i < 40; i++) expect(reasonOf(await charge())).toBe("budget_exhausted");
+    expect(await rows()).toEqual([1]);
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + REFUSALS_FOLDED_MS });
+    await runDurableObjectAlarm(person.stub);
+    expect(await rows()).toEqual([1, 39]);
+    expect(reasonOf(await charge())).toBe("budget_exhausted");
+    expect(await rows()).toEqual([1, 39, 1]);
   });
 
   test("count in what a stop says is left to settle", async () => {

@@ -1,10 +1,22 @@
 // Cloud credentials in the object: one exchange for all, failures shared, kept or not as the role says, gone with a stop.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Scope } from "../../core/config.ts";
 import type { EpochSeconds } from "../../core/ids.ts";
-import { addTestRoles, ask, atRest, keyOf, later, scene, stsInPlace } from "../support/workerd/federation.ts";
+import { config } from "../../legate.config.ts";
+import {
+  addRoles,
+  addTestRoles,
+  ask,
+  atRest,
+  awsRole,
+  keyOf,
+  later,
+  scene,
+  stsInPlace,
+} from "../support/workerd/federation.ts";
 import type { StsDouble } from "../support/sts-double.ts";
-import { by, expectOk, openFor, reasonOf, tokenOf } from "../support/workerd/authority.ts";
+import { by, expectOk, newAgent, newPerson, openFor, reasonOf, tokenOf } from "../support/workerd/authority.ts";
 
 let sts: StsDouble;
 beforeAll(addTestRoles);
@@ -77,6 +89,18 @@ describe("who may not ask makes no exchange", () => {
     const { person, token } = await scene();
     expect(reasonOf(await ask(person, token, alias))).toBe(reason);
     expect(sts.exchanges).toHaveLength(0);
+  });
+
+  test("a scope above the tier that the person has now, though the token has it", async () => {
+    addRoles(awsRole("fallen"));
+    const person = await newPerson("pro");
+    const token = await tokenOf(await openFor(person, await newAgent(person, { scope: ["aws:fallen"] })));
+    const scopes = config.scopes as Map<string, Scope>;
+    scopes.set("aws:fallen", { ...(scopes.get("aws:fallen") as Scope), leastTier: "pro" });
+    await ask(person, token, "fallen").then(expectOk);
+    expectOk(await person.authority.setTier("free", by));
+    expect(reasonOf(await ask(person, token, "fallen"))).toBe("scope_missing");
+    expect(sts.exchanges).toHaveLength(1);
   });
 
   test("a link without a key, where the role wants one; a scope that was narrowed away", async () => {

@@ -19,6 +19,7 @@ import {
 } from "../support/workerd/ways-in.ts";
 
 const AUDIENCE = "https://ledger.example";
+const by = { kind: "legate" as const, id: "test", reason: null };
 const narrow = (token: string, narrowing: Parameters<typeof narrowToken>[1]) =>
   narrowToken(token, narrowing, edge.random);
 
@@ -56,6 +57,27 @@ test("its own client learns scope, chain and budget", async () => {
     scope: "",
     act: { sub: `${agent.id}/helper`, proven: false, act: { sub: agent.id } },
   });
+});
+
+test("what a lowered tier takes away is told at once, on the leash too", async () => {
+  const member = await signUp("pro");
+  const agent = await registerAgent(member, { scope: "plan catalog:write" });
+  const token = await tokenOf(agent);
+  expect((await introspect(agent, token)).body.scope).toBe("plan catalog:write");
+  await edge.ask(member.id, (authority) => authority.setTier("free", by));
+  expect((await introspect(agent, token)).body.scope).toBe("plan");
+  const leash = await send("/sessions/current", { headers: bearer(token) });
+  expect([leash.body.tier, leash.body.scope]).toEqual(["free", ["plan"]]);
+});
+
+test("one token is asked about: a second one beside it is refused", async () => {
+  const agent = await registerAgent(await signUp());
+  const [one, other] = [await tokenOf(agent), await tokenOf(agent)];
+  for (const path of ["/oauth/introspect", "/oauth/revoke"]) {
+    const answer = await agent.ask(path, { token: one, subject_token: other });
+    expect([answer.status, answer.body.error]).toEqual([400, "invalid_request"]);
+  }
+  for (const token of [one, other]) expect((await introspect(agent, token)).body.active).toBe(true);
 });
 
 test("everyone else learns one thing, that it is nothing to them", async () => {

@@ -122,6 +122,23 @@ describe("a token acts for its node", () => {
     expect([more.status, more.body.budget.cap]).toEqual([200, 500]);
   });
 
+  test("one that has ended itself is told so again under the same Idempotency-Key, and nothing under another", async () => {
+    const agent = await registerAgent(await signUp());
+    const token = await tokenOf(agent);
+    const { node } = (await leashOf(token)).body;
+    const end = (key: string) =>
+      send(`/sessions/${node}`, {
+        method: "DELETE",
+        headers: { ...bearer(token), "idempotency-key": key },
+      });
+    const [first, again] = [await end("a"), await end("a")];
+    expect([first.status, again.status]).toEqual([200, 200]);
+    expect(again.body).toEqual(first.body);
+    expect((await end("b")).status).toBe(401);
+    const lower = { method: "PATCH", json: { budget: 1 }, headers: { ...bearer(token), "idempotency-key": "a" } };
+    expect((await send(`/sessions/${node}`, lower)).status).toBe(401);
+  });
+
   test("a narrowed one reaches its node and below, not above, and can end itself", async () => {
     const agent = await registerAgent(await signUp());
     const token = await tokenOf(agent);

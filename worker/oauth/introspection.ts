@@ -3,6 +3,7 @@
  * server that the token's audience names, and the client that the token was issued to. To everyone else, and of anything
  * that is no token of theirs, the answer is the same `active: false`, and the same empty 200.
  */
+import { scopesWithin } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import type { EpochSeconds, Micros } from "../../core/ids.ts";
 import { err, ok, type Result } from "../../core/result.ts";
@@ -23,11 +24,20 @@ function isOurs({ reason }: Denial): boolean {
 }
 
 export async function introspect(call: Call, caller: ClientCaller): Promise<Answer> {
-  const text = caller.form.get("token");
-  if (text === undefined) return err({ reason: "request_invalid", detail: '"token" is missing.' });
-  const facts = (await factsOfAudience(call, caller, text)) ?? (await factsOfOwn(call, caller, text));
+  const text = tokenIn(caller);
+  if (!text.ok) return text;
+  const facts = (await factsOfAudience(call, caller, text.value)) ?? (await factsOfOwn(call, caller, text.value));
   if (facts.ok) return ok(json(facts.value));
   return isOurs(facts.denial) ? facts : ok(json(INACTIVE));
+}
+
+/** The one token that is asked about. An exchange's beside it is refused: no answer is to be about either of two. */
+function tokenIn({ form }: ClientCaller): Result<string, Denial> {
+  const text = form.get("token");
+  if (text === undefined) return err({ reason: "request_invalid", detail: '"token" is missing.' });
+  if (form.has("subject_token"))
+    return err({ reason: "request_invalid", detail: '"subject_token" is not taken here: send the token as "token".' });
+  return ok(text);
 }
 
 /** What an answer is made of, however the token was verified. */
@@ -105,8 +115,9 @@ async function factsOfOwn(call: Call, caller: ClientCaller, text: string): Promi
   if (token === null || token.delegatedTo !== null) return ok(INACTIVE);
   const leash = await call.edge.ask(token.subject, (authority) => authority.leash(token));
   if (!leash.ok) return leash;
-  const { scope, clientId, actors, exp } = token;
-  const { budget } = leash.value;
+  const { clientId, actors, exp } = token;
+  const { tier, budget } = leash.value;
+  const scope = scopesWithin(call.edge.config, tier, token.scope);
   return ok(statement({ token, text, audience: call.edge.issuer, scope, clientId, actors, exp, budget }));
 }
 
@@ -116,7 +127,8 @@ function ownToken({ subject, client }: ClientCaller): VerifiedToken | null {
 
 /** Ends the token's own node and what lies below. Only its client's token; 200 for all else, so that nothing is learnt. */
 export async function revoke(call: Call, caller: ClientCaller): Promise<Answer> {
-  if (!caller.form.has("token")) return err({ reason: "request_invalid", detail: '"token" is missing.' });
+  const text = tokenIn(caller);
+  if (!text.ok) return text;
   const token = ownToken(caller);
   if (token === null) return ok(empty(200));
   const ended = await call.edge.ask(token.subject, (authority) =>

@@ -1,4 +1,5 @@
 /** `GET /sessions/current`: the caller's own leash; how far it reaches, and what is left of it. Read-only. */
+import { scopesWithin } from "../../core/config.ts";
 import { depthOf, toEpochMs } from "../../core/ids.ts";
 import { ACTORS_MAX, SEGMENTS_MAX } from "../../core/limits.ts";
 import { ok } from "../../core/result.ts";
@@ -9,16 +10,16 @@ import { json } from "../respond.ts";
 export async function leash(call: Call, { token }: SessionCaller): Promise<Answer> {
   const answer = await call.edge.ask(token.subject, (authority) => authority.leash(token));
   if (!answer.ok) return answer;
-  const { budget, rate, sessionExpires } = answer.value;
+  const { tier, budget, rate, sessionExpires } = answer.value;
   return ok(
     json({
       session: token.session,
       node: token.node,
       subject: token.subject,
-      tier: token.tier,
+      tier,
       clientId: token.clientId,
       chain: token.actors.map(({ sub, proven }) => ({ sub, proven })),
-      scope: [...token.scope],
+      scope: scopesWithin(call.edge.config, tier, token.scope),
       agents: token.agents === null ? null : [...token.agents],
       depthLeft: { segments: SEGMENTS_MAX - depthOf(token.node), actors: ACTORS_MAX - token.actors.length },
       budget: { cap: budget.cap, remaining: budget.remaining, held: budget.held },
