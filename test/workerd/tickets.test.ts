@@ -170,7 +170,7 @@ describe("an open socket", () => {
     await query(
       person.id,
       `insert into connections select 'gone-without-a-word', path, session, slug, instance, worker, object, tier, actors,
-        scope, agents, opened_at, expires_at, closing, messages, cost, last_at, kind, warn_at from connections`,
+        scope, agents, opened_at, expires_at, closing, messages, cost, last_at, kind, warn_at, charges from connections`,
     );
     await runDue(person.id, "reconcile");
     expect(await query(person.id, "select id from connections")).toEqual([{ id: connection }]);
