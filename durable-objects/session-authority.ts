@@ -348,7 +348,7 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
   lock(order: questions.LockOrder) {
     return this.#locks.lock(order);
   }
-  async unlock(order: Omit<questions.LockOrder, "until">) {
+  async unlock(order: Omit<questions.LockOrder, "until" | "wait">) {
     return this.#locks.unlock(order);
   }
   async lockReport(target: string) {

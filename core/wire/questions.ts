@@ -208,6 +208,8 @@ export interface LockOrder {
   readonly target: string;
   readonly until: EpochMs | null;
   readonly by: By;
+  /** As in `EndQuestion`. */
+  readonly wait: boolean;
 }
 
 /** A request for a control channel, as the edge has built it: the node it shows, and whose token asked until when. */

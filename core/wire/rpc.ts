@@ -69,8 +69,16 @@ export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   /** Ends everything it runs, here and in the objects of all users noted for it. */
   removeAgent(id: AgentId, by: By): Promise<Result<null, Denial>>;
   stopAgent(id: AgentId, by: By): Promise<Result<{ readonly pendingUsers: number }, Denial>>;
-  /** Told by an agent's owner's object: ends the agent's grants here and refuses older starts from now on. */
-  agentStopped(stop: { agent: AgentId; stopCount: number; why: EndReason; by: By }): Promise<Result<null, Denial>>;
+  /**
+   * Told by an agent's owner's object: ends the agent's grants here and refuses older starts from now on. Told again it
+   * says whether all of that is over: fences passed, connections closed.
+   */
+  agentStopped(stop: {
+    agent: AgentId;
+    stopCount: number;
+    why: EndReason;
+    by: By;
+  }): Promise<Result<{ readonly isOver: boolean }, Denial>>;
   authenticate(question: Authenticate): Promise<Result<AuthenticatedClient, Denial>>;
 
   open(question: OpenSession): Promise<Result<GrantView, Denial>>;
@@ -120,7 +128,7 @@ export interface AuthorityRpc extends HoldsRpc, CredentialsRpc {
   enable(question: { by: By }): Promise<Result<PersonView, Denial>>;
   stopReport(path: NodePath): Promise<Result<StopReport, Denial>>;
   lock(order: LockOrder): Promise<Result<LockReport, Denial>>;
-  unlock(order: Omit<LockOrder, "until">): Promise<Result<LockReport, Denial>>;
+  unlock(order: Omit<LockOrder, "until" | "wait">): Promise<Result<LockReport, Denial>>;
   lockReport(target: string): Promise<Result<LockReport, Denial>>;
   list(): Promise<Result<readonly SessionView[], Denial>>;
   inspect(path: NodePath, reach: Reach): Promise<Result<SessionDetail, Denial>>;

@@ -9,7 +9,12 @@ import { canonicalJson } from "../../core/audit/canonical.ts";
 import { scopesOfTier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
 import { makeOwnedId, userOf, type AgentId, type EpochMs, type Micros, type UserId } from "../../core/ids.ts";
-import { AGENTS_USER_MAX, ASSERTION_LIFE_MAX_SECONDS, ASSERTION_SKEW_SECONDS } from "../../core/limits.ts";
+import {
+  AGENTS_USER_MAX,
+  ASSERTION_LIFE_MAX_SECONDS,
+  ASSERTION_SKEW_SECONDS,
+  ENVELOPE_SLACK_MS,
+} from "../../core/limits.ts";
 import { err, ok, type Result } from "../../core/result.ts";
 import type { AgentView, AuthenticatedClient } from "../../core/wire/answers.ts";
 import type { AgentCap, Authenticate, By, NewAgent } from "../../core/wire/questions.ts";
@@ -27,6 +32,7 @@ import { requireScope } from "./sessions.ts";
 type AgentRow = typeof t.agents.$inferSelect;
 
 const JTI_LENGTH_MAX = 128;
+const ASK_AGAIN_MS = 1_000;
 
 function refused(fault: string): Result<never, Denial> {
   return err({ reason: "client_invalid", fault });
@@ -167,6 +173,16 @@ export class Agents {
     return pending().length;
   }
 
+  /** The same, asking again whose end is still open, for as long as a fence may take. */
+  async pushUntilOver(id: AgentId): Promise<number> {
+    const deadline = this.#context.now() + this.#context.config.limits.leaseMs + ENVELOPE_SLACK_MS + ASK_AGAIN_MS;
+    for (;;) {
+      const pending = await this.pushAll(id);
+      if (pending === 0 || this.#context.now() >= deadline) return pending;
+      await new Promise((wake) => setTimeout(wake, ASK_AGAIN_MS));
+    }
+  }
+
   /** Remembers the highest stop count told here. Call inside a decision. */
   tell(id: AgentId, stopCount: number, now: EpochMs): void {
     this.#context.db
@@ -203,6 +219,7 @@ export class Agents {
     const by: By = { kind: "legate", id: this.#context.user, reason: null };
     const told = await this.#peer(userId).agentStopped({ agent: id, stopCount: row.stopCount, why, by });
     if (!told.ok) throw new Error(told.denial.reason);
+    if (!told.value.isOver) throw new Error("not over yet"); // marked there; asked again until nothing is pending
     this.#context.commit(() => {
       db.update(t.notedUsers)
         .set({ toldStopCount: row.stopCount })

@@ -50,10 +50,23 @@ export class Closing {
   }
 
   async #closeGroup(rows: readonly ConnectionRow[]): Promise<void> {
+    const { slug, object } = rows[0] as ConnectionRow;
+    if (this.#agent(slug, object) === null) return this.#letGo(rows);
     const agent = this.#agentOf(rows);
     const order = this.#orderOf(rows[0] as ConnectionRow);
     await agent.legateClose({ ...order, connections: rows.map(({ id }) => id as ConnectionId) });
     this.#context.commit(() => rows.forEach(({ id }) => this.#connections.remove(id)));
+  }
+
+  /**
+   * Their entry has left the configuration, so nothing can be asked of their object, and nothing was admitted for them
+   * since: they are waited for until their window is over, for the mixin then serves them no more.
+   */
+  #letGo(rows: readonly ConnectionRow[]): void {
+    const now = this.#context.now();
+    const [over, open] = [rows.filter((row) => row.expiresAt <= now), rows.filter((row) => row.expiresAt > now)];
+    this.#context.commit(() => over.forEach(({ id }) => this.#connections.remove(id)));
+    if (open.length > 0) throw new Error("agent out of reach");
   }
 
   #agentOf(rows: readonly ConnectionRow[]): AgentSocketsRpc {

@@ -259,7 +259,8 @@ export class Connections {
   /** Marks every connection at or below a path to be closed. Call inside a decision; `closeNow` after it. */
   markBelow(path: NodePath, code: number): StoppedObject[] {
     const { db } = this.#context;
-    const below = and(atOrBelow(t.connections.path, path), isNull(t.connections.closing));
+    // Those that were to close before, for their end or an earlier stop, and have not: they are this stop's too.
+    const below = atOrBelow(t.connections.path, path);
     const { slug, instance, kind } = t.connections;
     const open = db
       .select({ slug, instance, kind, open: count() })

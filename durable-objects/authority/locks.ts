@@ -30,7 +30,7 @@ export class Locks {
     this.#audit = parts.audit;
   }
 
-  async lock({ target, until, by }: LockOrder): Promise<Result<LockReport, Denial>> {
+  async lock({ target, until, by, wait }: LockOrder): Promise<Result<LockReport, Denial>> {
     if (until !== null && until <= this.#context.now())
       return err({ reason: "request_invalid", detail: '"until" lies in the past.' });
     const write = (now: EpochMs): void => {
@@ -39,12 +39,12 @@ export class Locks {
       this.#audit.append("lock.set", null, { ...whoOf(by), target, until }, now);
     };
     const stopped = isAgentId(target)
-      ? await this.#stopping.stopAgent(target, by, false, write)
-      : await this.#stopping.stopUser(by, "user_stopped", false, write);
+      ? await this.#stopping.stopAgent(target, by, false, wait, write)
+      : await this.#stopping.stopUser(by, "user_stopped", wait, write);
     return stopped.ok ? ok({ ...this.#report(target), sessions: stopped.value.sessions }) : stopped;
   }
 
-  unlock({ target, by }: Omit<LockOrder, "until">): Result<LockReport, Denial> {
+  unlock({ target, by }: Omit<LockOrder, "until" | "wait">): Result<LockReport, Denial> {
     return this.#context.decide(() => {
       const now = this.#context.now();
       const gone = this.#context.db.delete(t.locks).where(eq(t.locks.target, target)).returning().get();
@@ -64,15 +64,17 @@ export class Locks {
   #report(target: string): LockReport {
     const row = lockOf(this.#context.db, target, this.#context.now());
     const users = isAgentId(target) ? this.#usersOf(target) : [];
+    const isOpen = users.some(({ state }) => state === "pending");
+    const isOpenHere = this.#stopping.hasPending(isAgentId(target) ? target : null);
     return {
       lock: row === undefined ? null : viewOf(row),
-      state: users.some(({ state }) => state === "pending") ? "pending" : "terminal",
+      state: isOpen || isOpenHere ? "pending" : "terminal",
       users,
       sessions: 0,
     };
   }
 
-  /** Everyone for whom the agent has acted, and whether their object has confirmed its last stop. */
+  /** Everyone for whom the agent has acted, and whether its last stop is over in their object. */
   #usersOf(id: AgentId): LockReport["users"] {
     const stopCount = this.#agents.active(id)?.stopCount ?? 0;
     return this.#context.db

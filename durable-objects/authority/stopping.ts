@@ -162,15 +162,23 @@ export class Stopping {
     });
     if (!ended.ok) return ended;
     await this.#finish(ended.value, wait);
-    if (why === "user_disabled") await Promise.all(this.#agents.activeIds().map((id) => this.#agents.pushAll(id)));
+    if (why === "user_disabled")
+      await Promise.all(
+        this.#agents.activeIds().map((id) => (wait ? this.#agents.pushUntilOver(id) : this.#agents.pushAll(id))),
+      );
     return ok({ sessions: ended.value.length });
   }
 
-  /** The owner's side: raises the count, ends what runs here, pushes to everyone noted. */
+  /**
+   * The owner's side: raises the count, ends what runs here, pushes to everyone noted.
+   *
+   * @param wait until it is over here and with everyone who can be reached; never longer than a fence may take
+   */
   async stopAgent(
     id: AgentId,
     by: By,
     remove: boolean,
+    wait = false,
     also: (now: EpochMs) => void = () => {},
   ): Promise<Result<{ pendingUsers: number; sessions: number }, Denial>> {
     const ended = this.#stop(() => {
@@ -181,12 +189,20 @@ export class Stopping {
       return ok(this.#stopAgentHere(id, remove ? "agent_deleted" : "agent_stopped", by, stopCount, now));
     });
     if (!ended.ok) return ended;
-    await this.#finish(ended.value, false);
-    return ok({ pendingUsers: await this.#agents.pushAll(id), sessions: ended.value.length });
+    const [pendingUsers] = await Promise.all([
+      wait ? this.#agents.pushUntilOver(id) : this.#agents.pushAll(id),
+      this.#finish(ended.value, wait),
+    ]);
+    return ok({ pendingUsers, sessions: ended.value.length });
   }
 
-  /** The other side: told by the agent's owner's object. */
-  async agentStopped(id: AgentId, stopCount: number, why: EndReason, by: By): Promise<Result<null, Denial>> {
+  /** The other side: told by the agent's owner's object, and asked again until it is over. */
+  async agentStopped(
+    id: AgentId,
+    stopCount: number,
+    why: EndReason,
+    by: By,
+  ): Promise<Result<{ isOver: boolean }, Denial>> {
     const ended = this.#stop(() => {
       const now = this.#context.now();
       // Told before: what runs since was started at this count, by an agent that was let in again.
@@ -196,7 +212,12 @@ export class Stopping {
     });
     if (!ended.ok) return ended;
     await this.#finish(ended.value, false);
-    return ok(null);
+    return ok({ isOver: !this.hasPending(id) });
+  }
+
+  /** Whether anything of an agent's, or of anyone's, that has ended here is not over. */
+  hasPending(agent: AgentId | null): boolean {
+    return this.#reports.hasPending(agent);
   }
 
   #stopAgentHere(id: AgentId, why: EndReason, by: By, stopCount: number, now: EpochMs): NodePath[] {

@@ -132,7 +132,11 @@ describe("a stop", () => {
   test.each<[string, string, Way]>([
     ["stopping its agent", "agent_stopped", (owner, { id }) => owner.authority.stopAgent(id, by)],
     ["deleting its agent", "agent_deleted", (owner, { id }) => owner.authority.removeAgent(id, by)],
-    ["a lock on its agent", "agent_stopped", (owner, { id }) => owner.authority.lock({ target: id, until: null, by })],
+    [
+      "a lock on its agent",
+      "agent_stopped",
+      (owner, { id }) => owner.authority.lock({ target: id, until: null, by, wait: true }),
+    ],
   ])("by %s counts, for the owner and for others whom it acts for", async (_, why, stop) => {
     const owner = await newPerson("pro");
     const agent = await newAgent(owner, { scope: TEST_SCOPE });
@@ -170,7 +174,7 @@ describe("a stop", () => {
   test("by a lock on the person counts", async () => {
     const { person, token } = await scene();
     keyOf(await ask(person, token));
-    expectOk(await person.authority.lock({ target: person.id, until: null, by }));
+    expectOk(await person.authority.lock({ target: person.id, until: null, by, wait: true }));
     expect(reasonOf(await ask(person, token))).not.toBe("ok");
     expect(await atRest(person)).not.toMatch(/"sealed":"/);
   });

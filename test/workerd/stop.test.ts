@@ -1,13 +1,22 @@
 // What a stop does in each plane, and what its report says: sockets, streams, control channels, other users' objects;
 // with the object evicted in between, and with its storage full.
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { createExecutionContext, evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import type { EpochMs, NodePath, UserId } from "../../core/ids.ts";
 import type { LockReport, StopReport } from "../../core/wire/answers.ts";
 import { Context } from "../../durable-objects/authority/context.ts";
-import { authenticate, newAgent, newPerson, open as openGrant, tokenOf } from "../support/workerd/authority.ts";
-import { edge, open, send, type Opened } from "../support/workerd/gate.ts";
+import { serve } from "../../worker/serve.ts";
+import {
+  authenticate,
+  expectOk,
+  newAgent,
+  newPerson,
+  open as openGrant,
+  question,
+  tokenOf,
+} from "../support/workerd/authority.ts";
+import { bearer, edge, HOST, open, send, type Opened } from "../support/workerd/gate.ts";
 import { connect, knock, query, RESEARCHER, runDue, until, type Client } from "../support/workerd/sockets.ts";
 
 const operator = { kind: "operator" as const, id: "usr_operator", reason: "a test" };
@@ -31,6 +40,8 @@ async function ended(opened: Opened): Promise<StopReport> {
   return report.value;
 }
 
+/** What an answer leaves behind, a slice to be reported, is nobody's to wait for. */
+const nobodyWaits = () => createExecutionContext();
 const channelOf = ({ grant }: Opened) => `/sessions/${grant.path}/socket`;
 const auth = (token: string) => ({ authorization: `Bearer ${token}` });
 
@@ -193,9 +204,9 @@ test("a paused session's sockets stay open and serve nothing, and go on when the
 });
 
 describe("a lock", () => {
-  const lock = async (user: UserId, target: string, until: number | null = null): Promise<LockReport> => {
+  const lock = async (user: UserId, target: string, until: number | null = null, wait = true): Promise<LockReport> => {
     const report = await edge.ask(user, (authority) =>
-      authority.lock({ target, until: until as EpochMs | null, by: operator }),
+      authority.lock({ target, until: until as EpochMs | null, by: operator, wait }),
     );
     if (!report.ok) throw new Error(report.denial.reason);
     return report.value;
@@ -220,6 +231,33 @@ describe("a lock", () => {
     expect(await open({ person }).catch((error: Error) => error.message)).toBe("locked");
     await until(async () => ((await open({ person }).catch(() => null)) === null ? null : true));
     expect((await connect(RESEARCHER, again.token)).socket).toBeDefined();
+  });
+
+  test("is pending until the fence has passed and what it closes is closed", async () => {
+    const opened = await open();
+    const { id: user } = opened.person;
+    await connect(RESEARCHER, opened.token);
+    await query(user, "update connections set slug = 'out-of-reach'");
+    expect(await lock(user, user)).toMatchObject({ state: "pending", sessions: 1 });
+    await query(user, "update connections set slug = 'researcher'");
+    await runDue(user, "close");
+    expect(await edge.ask(user, (authority) => authority.lockReport(user))).toMatchObject({
+      value: { state: "terminal" },
+    });
+
+    const calling = await open();
+    const { id: caller } = calling.person;
+    await serve(new Request(`${HOST}/agents/planner/locks/history`, bearer(calling.token)), edge, nobodyWaits());
+    expect(await lock(caller, caller, null, false), "a slice is out").toMatchObject({ state: "pending" });
+    expect(await lock(caller, caller), "again").toMatchObject({ state: "pending", sessions: 0 });
+    const report = () => edge.ask(caller, (authority) => authority.lockReport(caller));
+    await until(async () => {
+      const now = await report();
+      return now.ok && now.value.state === "terminal" ? now : null;
+    });
+    expect(await edge.ask(caller, (authority) => authority.stopReport(calling.grant.path))).toMatchObject({
+      value: { state: "terminal", fence: { passed: true } },
+    });
   });
 
   test(
@@ -252,10 +290,18 @@ describe("a lock", () => {
           return { user, root, grant: grant.value };
         }),
       );
-      const report = await lock(owner.id, agent.id);
-      expect(report.state).toBe("terminal");
+      // One of them has a call under way: what was sealed for it may still be served for a moment.
+      const [calling] = users as [(typeof users)[number]];
+      expectOk(await calling.user.authority.admit(question(await tokenOf(calling.grant), { level: "strict" })));
+      const report = await lock(owner.id, agent.id, null, false);
+      expect(report.state).toBe("pending");
       expect(report.users.map(({ user }) => user).toSorted()).toEqual(users.map(({ user }) => user.id).toSorted());
-      expect(report.users.every(({ state }) => state === "told")).toBe(true);
+      const pending = report.users.filter(({ state }) => state !== "told").map(({ user }) => user);
+      expect(pending).toEqual([calling.user.id]);
+      await until(async () => {
+        const now = await owner.authority.lockReport(agent.id);
+        return now.ok && now.value.state === "terminal" ? now : null;
+      }, 20_000);
       for (const { user, root, grant } of users) {
         expect(await user.authority.check(await tokenOf(grant))).toMatchObject({ denial: { reason: "ended" } });
         expect((await user.authority.check(await tokenOf(root))).ok).toBe(true);
@@ -284,6 +330,34 @@ test("is pending while an agent's object can't be reached, and terminal by itsel
   await query(user, "update connections set slug = 'researcher'");
   await runDue(user, "close");
   expect(await report()).toMatchObject({ value: { state: "terminal", sockets: { pending: 0 } } });
+});
+
+test("what was to close before the stop, and has not, is the stop's to close", async () => {
+  const opened = await open();
+  const { id: user } = opened.person;
+  const client = await connect(RESEARCHER, opened.token);
+  // Its token has run out while its agent was out of reach.
+  await query(user, "update connections set slug = 'out-of-reach', closing = 4401");
+  expect(await ended(opened)).toMatchObject({ state: "pending", sockets: { closed: 0, pending: 1 } });
+  await query(user, "update connections set slug = 'researcher'");
+  await runDue(user, "close");
+  expect(await client.closed()).toMatchObject({ code: 4403 });
+  expect(await edge.ask(user, (authority) => authority.stopReport(opened.grant.path))).toMatchObject({
+    value: { state: "terminal", sockets: { closed: 1, pending: 0 } },
+  });
+});
+
+test("a socket whose entry has left the configuration keeps a stop pending to its token's end, and no longer", async () => {
+  const opened = await open();
+  const { id: user } = opened.person;
+  await connect(RESEARCHER, opened.token);
+  await query(user, "update connections set slug = 'removed-entry'");
+  expect(await ended(opened)).toMatchObject({ state: "pending" });
+  await query(user, "update connections set expires_at = ?", Date.now() - 1);
+  await runDue(user, "close");
+  expect(await edge.ask(user, (authority) => authority.stopReport(opened.grant.path))).toMatchObject({
+    value: { state: "terminal" },
+  });
 });
 
 test("a stop finds room in an object whose storage is full", async () => {

@@ -32,6 +32,8 @@ const order = z.strictObject({
   reason,
   /** Milliseconds since 1970; absent: until it is lifted. */
   until: z.optional(z.int().check(z.minimum(0))),
+  /** False answers at the durable mark, instead of after the fence. */
+  wait: z.optional(z.boolean()),
 });
 export type LockInput = z.input<typeof order>;
 
@@ -51,13 +53,15 @@ export async function lockBy(edge: Edge, operator: string, input: unknown): Prom
   if (place === null) return NOT_FOUND;
   const by = { kind: "operator" as const, id: operator, reason: asked.value.reason };
   const until = (asked.value.until ?? null) as EpochMs | null;
-  return edge.ask(place.user, (authority) => authority.lock({ target: place.target, until, by }));
+  const { wait = true } = asked.value;
+  return edge.ask(place.user, (authority) => authority.lock({ target: place.target, until, by, wait }));
 }
 
 export async function lock(call: Call, { operator }: OperatorCaller): Promise<Answer> {
   const body = await readJson(call.request, order);
   if (!body.ok) return body;
-  const report = await lockBy(call.edge, operator.id, body.value);
+  const wait = call.url.searchParams.get("wait") !== "0" && body.value.wait !== false;
+  const report = await lockBy(call.edge, operator.id, { ...body.value, wait });
   return report.ok ? ok(json(report.value, 201)) : report;
 }
 
