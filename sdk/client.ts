@@ -126,8 +126,11 @@ export class AgentSession {
    */
   async fetch(target: string | URL, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
-    headers.set("authorization", `Bearer ${await this.#source.token()}`);
-    return reach(this.#urlOf(target), { ...init, headers });
+    const token = await this.#source.token();
+    headers.set("authorization", `Bearer ${token}`);
+    const answer = await reach(this.#urlOf(target), { ...init, headers });
+    if (answer.status === 401) this.#source.refused(token); // the next call comes with another, if there is one
+    return answer;
   }
 
   /**

@@ -16,6 +16,8 @@ export interface TokenSource {
   token(): Promise<string>;
   /** The token at hand, as it is. */
   readonly current: string;
+  /** It was not taken, though its window holds: the next one is asked for first, once. */
+  refused(token: string): void;
 }
 
 /** What a token says of itself, to whoever holds it; a holder can't verify it, and need not. */
@@ -48,6 +50,8 @@ export class RootSource implements TokenSource {
   readonly #credentials: ClientCredentials;
   #token: string;
   #renewal: Promise<void> | null = null;
+  /** Refused, and not renewed since; and whether that was tried. */
+  #refused: { readonly token: string; isTried: boolean } | null = null;
 
   constructor(credentials: ClientCredentials, token: string) {
     this.issuer = credentials.issuer;
@@ -63,7 +67,9 @@ export class RootSource implements TokenSource {
   async token(): Promise<string> {
     const { iat, exp } = readFacts(this.#token);
     const now = Date.now() / 1000;
-    if (exp - now > (exp - iat) * RENEW_LEAD) return this.#token;
+    const isRefused = this.#refused?.token === this.#token && !this.#refused.isTried;
+    if (this.#renewal === null && !isRefused && exp - now > (exp - iat) * RENEW_LEAD) return this.#token;
+    if (isRefused && this.#refused !== null) this.#refused.isTried = true;
     // Whoever comes while a renewal runs waits for that one.
     this.#renewal ??= this.#renew().finally(() => (this.#renewal = null));
     try {
@@ -72,6 +78,10 @@ export class RootSource implements TokenSource {
       if (exp <= Date.now() / 1000) throw error; // until then the old one serves
     }
     return this.#token;
+  }
+
+  refused(token: string): void {
+    if (this.#refused?.token !== token) this.#refused = { token, isTried: false };
   }
 
   async #renew(): Promise<void> {
@@ -111,5 +121,9 @@ export class NarrowedSource implements TokenSource {
     if (parent !== this.#last.parent)
       this.#last = { parent, token: await narrowToken(parent, this.#narrowing, random) };
     return this.#last.token;
+  }
+
+  refused(token: string): void {
+    if (token === this.#last.token) this.#parent.refused(this.#last.parent);
   }
 }

@@ -20,6 +20,8 @@ interface Asked {
 let asked: Asked[] = [];
 let minted = 0;
 let failing: Response | null = null;
+/** A token that is refused, with whatever was narrowed from it. */
+let refusing: string | null = null;
 
 function mint(lifeSeconds = 900): string {
   const iat = Math.floor(Date.now() / 1000);
@@ -30,6 +32,7 @@ function mint(lifeSeconds = 900): string {
 beforeEach(() => {
   asked = [];
   failing = null;
+  refusing = null;
   vi.useFakeTimers({ toFake: ["Date"], now: 1_800_000_000_000 });
   vi.stubGlobal("fetch", async (url: string | URL, init: RequestInit) => {
     const form = init.body instanceof URLSearchParams ? init.body : new URLSearchParams();
@@ -42,6 +45,9 @@ beforeEach(() => {
     });
     await Promise.resolve();
     if (failing !== null && pathname.startsWith("/oauth/")) return failing.clone();
+    const payload = refusing?.split(".")[1];
+    if (payload !== undefined && new Headers(init.headers).get("authorization")?.includes(payload))
+      return Response.json({ success: false, code: "invalid_token" }, { status: 401 });
     return Response.json(pathname === "/oauth/token" ? { access_token: mint() } : {});
   });
 });
@@ -101,6 +107,23 @@ describe("a window", () => {
     const form = tokens()[1]?.form;
     expect([form?.get("subject_token"), form?.get("scope")]).toEqual([first, null]);
     expect(form?.get("client_assertion")).not.toBe(tokens()[0]?.form.get("client_assertion"));
+  });
+
+  test("whose token is refused is renewed before the next call, once: a lowered tier takes scopes out of a new one", async () => {
+    const session = await open(await makeKey("ES256"));
+    const child = await session.spawn("helper", {});
+    const first = await session.token();
+    refusing = first;
+    expect((await child.fetch("/agents/planner/default/chat")).status).toBe(401);
+    const [second] = await Promise.all([session.token(), child.token()]);
+    expect(second).not.toBe(first);
+    expect(tokens()).toHaveLength(2);
+    expect((await child.fetch("/agents/planner/default/chat")).status).toBe(200);
+    // A session that is over is refused for ever: whoever calls on asks for a new token once, not each time.
+    refusing = second ?? "";
+    failing = Response.json({ error: "invalid_grant", error_description: "It has ended." }, { status: 400 });
+    for (let i = 0; i < 4; i++) expect((await session.fetch("/agents/planner/default/chat")).status).toBe(401);
+    expect(tokens()).toHaveLength(3);
   });
 
   test("whose renewal fails serves to its end, and then tells why", async () => {
