@@ -108,7 +108,7 @@ test("Amazon's client reads the token file, and reads it again when it wants ano
     const iat = Math.floor(Date.now() / 1000);
     return `${encodeObject({ alg: "HS256" })}.${encodeObject({ gid: name, iat, exp: iat + 6 })}.${"A".repeat(43)}`;
   };
-  const source = { issuer: url, current: tokenOf("ses_1"), token: async () => source.current };
+  const source = { issuer: url, current: tokenOf("ses_1"), token: async () => source.current, refused: () => {} };
   const path = join(folder, "token");
   const file = await new AgentSession(source, async () => {}).tokenFile(path);
   const env = {
