@@ -382,13 +382,13 @@ export function audienceWithin(config: LegateConfig, issuer: string): string | n
   return [...config.audiences.keys()].find((name) => isOurs(name.toLowerCase())) ?? null;
 }
 
-/** Every scope that a person of that tier may use or hand on. */
 /** What of a token's scope a tier may have now: neither above it nor gone from the configuration. */
 export function scopesWithin(config: LegateConfig, tier: Tier, scope: Iterable<string>): string[] {
   const may = new Set(scopesOfTier(config, tier));
   return [...scope].filter((name) => may.has(name));
 }
 
+/** Every scope that a person of that tier may use or hand on. */
 export function scopesOfTier(config: LegateConfig, tier: Tier): string[] {
   return [...config.scopes.values()].filter((scope) => tierReaches(tier, scope.leastTier)).map((scope) => scope.name);
 }
