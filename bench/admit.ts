@@ -4,14 +4,14 @@
  * interleaved rounds. Ratios are what carries over to other machines.
  *
  *   --json        prints {"figures": …} alone
- *   --rounds <n>  interleaved rounds of the comparison (default 40)
+ *   --rounds <n>  interleaved rounds of the comparison (default 30)
  */
 import { parseArgs } from "node:util";
 import { driveOneUser, hammerRefusals } from "./admit/one-user.ts";
 import { compareAnswers, compareMessages, countHops, countRows, spendAll } from "./admit/measure.ts";
 
 const { values: options } = parseArgs({
-  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "40" } },
+  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "30" } },
 });
 const rounds = Number(options.rounds);
 if (!Number.isInteger(rounds) || rounds < 3) throw new Error("--rounds takes a whole number of at least 3");

@@ -106,8 +106,8 @@ export class SessionAuthority extends Server<Env> implements rpc.AuthorityRpc {
       peer: (user) => env.AUTHORITY.getByName(user),
     });
     const tallies = new Tallies(context, audit, alarms);
-    const leases = new Leases({ context, book, rates, tallies, audit, alarms });
     const charging = new Charging(context, book, rates);
+    const leases = new Leases({ context, book, charging, rates, tallies, audit, alarms });
     const refusals = new Refusals(context, audit, alarms);
     const holds = new Holds({ context, lines, book, charging, rates, tallies, audit, refusals, alarms });
     const calls = new Calls({ context, lines, book, charging, rates, leases, holds, audit });

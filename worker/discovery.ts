@@ -59,6 +59,8 @@ function protectedResource({ edge: { issuer, config }, params }: Call): Answer {
         authorization_servers: [issuer],
         scopes_supported: entry === null ? [...config.scopes.keys()] : entry.requiredScopes,
         bearer_methods_supported: ["header"],
+        // What one call is held and expected to cost, in micros: a caller plans with the one, and needs room for the other.
+        ...(entry === null ? {} : { legate_cost: entry.cost }),
       },
       200,
       CACHED,

@@ -6,9 +6,9 @@ import { Copies } from "../../test/support/copies/workerd.ts";
 
 const CONNECTIONS = 16;
 /** Short, so that what else the machine does meets neighbours alike. */
-const TURN_MS = 250;
+const TURN_MS = 300;
 /** Not measured, before each turn: by then the session has its lease again, which ended while the others had theirs. */
-const LEAD_IN_MS = 150;
+const LEAD_IN_MS = 300;
 const WARM_UP_MS = 1_500;
 const DEPTH = 3;
 

@@ -12,8 +12,9 @@ import * as t from "../../drizzle/authority/schema.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Audit } from "./audit.ts";
 import type { BudgetBook } from "./budget-book.ts";
+import type { Charging } from "./charging.ts";
 import type { Context } from "./context.ts";
-import { addSettled, atOrBelow } from "./line.ts";
+import { atOrBelow } from "./line.ts";
 import type { Charge, Rates } from "./rates.ts";
 import type { Tallies } from "./tallies.ts";
 
@@ -22,6 +23,7 @@ type SliceRow = typeof t.slices.$inferSelect;
 export class Leases {
   readonly #context: Context;
   readonly #book: BudgetBook;
+  readonly #charging: Charging;
   readonly #rates: Rates;
   readonly #tallies: Tallies;
   readonly #audit: Audit;
@@ -34,6 +36,7 @@ export class Leases {
   constructor(parts: {
     context: Context;
     book: BudgetBook;
+    charging: Charging;
     rates: Rates;
     tallies: Tallies;
     audit: Audit;
@@ -41,6 +44,7 @@ export class Leases {
   }) {
     this.#context = parts.context;
     this.#book = parts.book;
+    this.#charging = parts.charging;
     this.#rates = parts.rates;
     this.#tallies = parts.tallies;
     this.#audit = parts.audit;
@@ -104,7 +108,7 @@ export class Leases {
     if (!isSound) return this.#lose(row, now); // an isolate that counts wrong is not believed: all of it is spent
     const { db } = this.#context;
     const path = row.path as NodePath;
-    const agent = this.#agentOf(row.session);
+    const agent = this.#charging.agentOf(row.session);
     const envelopeEnds = row.grantedAt + row.termMs + ENVELOPE_SLACK_MS;
     for (const { callId, instance, held: amount, admittedAt } of report.running) {
       const id = makeOwnedId("hld", this.#context.user, this.#context.random, this.#context.idMac);
@@ -130,7 +134,7 @@ export class Leases {
         .run();
       this.#alarms.schedule("holds", "", deadline as EpochMs);
     }
-    this.#settle(row, report.settled);
+    this.#charging.addCost(path, report.settled, row.day);
     for (const tally of report.tallies)
       this.#tallies.add({ ...tally, path, session: row.session, slug: row.slug }, now);
     db.delete(t.slices).where(eq(t.slices.id, row.id)).run();
@@ -146,8 +150,8 @@ export class Leases {
   /** A slice that nobody will report any more: spent in full, and named in the log. */
   #lose(row: SliceRow, now: EpochMs): void {
     const path = row.path as NodePath;
-    const agent = this.#agentOf(row.session);
-    this.#settle(row, row.units);
+    const agent = this.#charging.agentOf(row.session);
+    this.#charging.addCost(path, row.units, row.day);
     this.#context.db.delete(t.slices).where(eq(t.slices.id, row.id)).run();
     this.#audit.append(
       "slice.lost",
@@ -160,24 +164,6 @@ export class Leases {
       this.#book.closeSlice(row.id);
       this.#book.move({ path, agent, day: row.day }, { settled: row.units });
     });
-  }
-
-  #settle(row: SliceRow, cost: number): void {
-    const { db } = this.#context;
-    const node = db.select().from(t.nodes).where(eq(t.nodes.path, row.path)).get();
-    if (cost > 0 && node !== undefined)
-      db.update(t.nodes)
-        .set(addSettled(node, cost, cost, row.day))
-        .where(eq(t.nodes.path, row.path))
-        .run();
-  }
-
-  #agentOf(session: string): string | null {
-    const { db } = this.#context;
-    return (
-      db.select({ client: t.sessions.clientId }).from(t.sessions).where(eq(t.sessions.id, session)).get()?.client ??
-      null
-    );
   }
 
   /** The alarm's work. */

@@ -217,6 +217,7 @@ describe("discovery", () => {
     expect((await read("oauth-protected-resource/agents/planner")).body).toMatchObject({
       resource: `${edge.issuer}/agents/planner`,
       scopes_supported: ["plan"],
+      legate_cost: { most: 1_000, estimate: 500 },
     });
     expect((await read("oauth-protected-resource/agents/nobody")).status).toBe(404);
   });
