@@ -2,7 +2,7 @@
 import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { devEnv } from "./dev-env.mjs";
@@ -52,10 +52,25 @@ async function migrate(stateDir, envFile) {
   writeFileSync(note, applied);
 }
 
-function wranglerArgs({ port, stateDir, envFile, vars }) {
+/**
+ * While an identity key is rotated the agents' Worker opens envelopes with two. wrangler gives it what its configuration
+ * requires and nothing else, so for as long it is one that requires both.
+ */
+function agentsConfig(config, stateDir, secrets) {
+  if (!secrets.LEGATE_IDENTITY_KEY_ALSO) return config;
+  const text = readFileSync(resolve(ROOT, config), "utf8");
+  const rotating = text
+    .replace('"required": ["LEGATE_IDENTITY_KEY"]', '"required": ["LEGATE_IDENTITY_KEY", "LEGATE_IDENTITY_KEY_ALSO"]')
+    .replace('"main": "index.ts"', `"main": ${JSON.stringify(resolve(ROOT, dirname(config), "index.ts"))}`);
+  const file = join(stateDir, "agents.wrangler.jsonc");
+  writeFileSync(file, rotating);
+  return file;
+}
+
+function wranglerArgs({ configs, port, stateDir, envFile, vars }) {
   return wrangler(
     "dev",
-    ...CONFIGS.flatMap((config) => ["-c", config]),
+    ...configs.flatMap((config) => ["-c", config]),
     ...["--env-file", envFile, "--persist-to", join(stateDir, "state")],
     ...["--ip", HOST, "--port", String(port), "--inspector-port", "0"],
     ...["--show-interactive-dev-session=false", "--log-level", "warn"],
@@ -79,11 +94,18 @@ async function isHealthy(url) {
  * @param {number} [options.port] 0, the default, takes a free one
  * @param {string} [options.stateDir] where secrets, D1 and the objects' storage live
  * @param {Record<string, string>} [options.env] more variables of the edge Worker, such as LEGATE_OIDC_KEYS
+ * @param {string[]} [options.configs] wrangler's, the edge's first
  * @param {(text: string) => void} [options.log] is given what the server prints
  * @returns {Promise<{url: string, pid: number, secrets: Record<string, string>, isNew: boolean, exited: Promise<void>,
  *   stop: () => Promise<void>, kill9: () => Promise<void>}>}
  */
-export async function startServer({ port = 0, stateDir = join(ROOT, ".legate"), env = {}, log = () => {} } = {}) {
+export async function startServer({
+  port = 0,
+  stateDir = join(ROOT, ".legate"),
+  env = {},
+  configs: [edge, agents] = CONFIGS,
+  log = () => {},
+} = {}) {
   const state = resolve(stateDir);
   const free = await probePort(port);
   if (free === null)
@@ -94,10 +116,11 @@ export async function startServer({ port = 0, stateDir = join(ROOT, ".legate"), 
   await migrate(state, envFile);
 
   const optional = OPTIONAL.filter((name) => secrets[name]).map((name) => [name, secrets[name]]);
+  const configs = [edge, agentsConfig(agents, state, secrets)];
   const vars = { ...Object.fromEntries(optional), LEGATE_ISSUER: url, ...env };
   const supervisor = spawn(
     nodeBinary(),
-    [SUPERVISOR, nodeBinary(), ...wranglerArgs({ port: free, stateDir: state, envFile, vars })],
+    [SUPERVISOR, nodeBinary(), ...wranglerArgs({ configs, port: free, stateDir: state, envFile, vars })],
     {
       cwd: ROOT,
       env: quietEnv(state),

@@ -3,26 +3,47 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { LegateConfigInput } from "../../../core/config.ts";
 import { startServer } from "../../../scripts/lib/serve.mjs";
+import { writeConfigs } from "./other-config.ts";
 
 type Server = Awaited<ReturnType<typeof startServer>>;
 
+interface Options {
+  /** What it is, in the place of legate.config.ts. */
+  readonly input?: LegateConfigInput;
+  /** Is given what the server prints. */
+  readonly log?: (text: string) => void;
+}
+
+type Start = Omit<NonNullable<Parameters<typeof startServer>[0]>, "port">;
+
 export class Deployment {
   readonly stateDir: string;
+  readonly #start: Start;
   #server: Server;
 
-  private constructor(stateDir: string, server: Server) {
+  private constructor(stateDir: string, start: Start, server: Server) {
     this.stateDir = stateDir;
+    this.#start = start;
     this.#server = server;
   }
 
-  static async start(): Promise<Deployment> {
+  static async start({ input, log = () => {} }: Options = {}): Promise<Deployment> {
     const stateDir = mkdtempSync(join(tmpdir(), "legate-conformance-"));
-    return new Deployment(stateDir, await startServer({ stateDir }));
+    const written = input === undefined ? null : writeConfigs(stateDir, input);
+    const configs = written === null ? {} : { configs: [written.edge, written.agents] };
+    const start: Start = { stateDir, log, ...configs };
+    return new Deployment(stateDir, start, await startServer(start));
   }
 
   get url(): string {
     return this.#server.url;
+  }
+
+  /** wrangler's configurations, where they are not the repository's own; the edge's first. */
+  get configs(): readonly string[] | undefined {
+    return this.#start.configs;
   }
 
   get secrets(): Readonly<Record<string, string>> {
@@ -36,7 +57,7 @@ export class Deployment {
 
   /** Starts anew on the same state and the same port: the issuer's name has the port in it. */
   async restart(): Promise<void> {
-    this.#server = await startServer({ stateDir: this.stateDir, port: Number(new URL(this.url).port) });
+    this.#server = await startServer({ ...this.#start, port: Number(new URL(this.url).port) });
   }
 
   /** Stops the server and keeps its state. */

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
-import { nodeBinary, quietEnv, ROOT, wrangler } from "../../../scripts/lib/paths.mjs";
+import { CONFIGS, nodeBinary, quietEnv, ROOT, wrangler } from "../../../scripts/lib/paths.mjs";
 
 // The binary itself: node_modules/workerd/bin/workerd is a script of node's that would stand before it.
 const { default: WORKERD } = createRequire(import.meta.url)(join(ROOT, "node_modules/workerd")) as { default: string };
@@ -33,6 +33,8 @@ export interface PlainOptions {
   readonly objectsDir: string;
   readonly issuer: string;
   readonly secrets: Readonly<Record<string, string>>;
+  /** wrangler's configurations, the edge's first; the repository's own unless said. */
+  readonly configs?: readonly string[] | undefined;
 }
 
 export const quoted = (text: string) => JSON.stringify(text);
@@ -83,9 +85,10 @@ export class Plain {
   }
 
   static async build(options: PlainOptions): Promise<Plain> {
+    const [edge = "", agents = ""] = options.configs ?? CONFIGS;
     for (const [name, config] of [
-      ["legate", "wrangler.jsonc"],
-      ["legate-agents", "examples/agents/wrangler.jsonc"],
+      ["legate", edge],
+      ["legate-agents", agents],
     ] as const) {
       const args = ["deploy", "--dry-run", "--outdir", join(options.folder, name), "-c", config];
       await run(nodeBinary(), wrangler(...args), { cwd: ROOT, env: quietEnv(options.folder) });
@@ -115,7 +118,7 @@ export class Plain {
   /** The edge's Worker. @param behind the service that has the agents' classes */
   edge(behind: string, folder = join(this.#options.folder, "legate")): string {
     const { issuer, secrets } = this.#options;
-    const { LEGATE_SECRET = "", LEGATE_ID_KEY = "" } = secrets;
+    const { LEGATE_SECRET = "", LEGATE_ID_KEY = "", LEGATE_OIDC_KEYS = "" } = secrets;
     return workerOf({
       name: "legate",
       folder,
@@ -124,6 +127,7 @@ export class Plain {
         text("LEGATE_SECRET", LEGATE_SECRET),
         text("LEGATE_ID_KEY", LEGATE_ID_KEY),
         text("LEGATE_ISSUER", issuer),
+        text("LEGATE_OIDC_KEYS", LEGATE_OIDC_KEYS),
         namespace("AUTHORITY", "SessionAuthority"),
         namespace("LOGIN_LIMITER", "LoginLimiter"),
         ...AGENT_CLASSES.map((className) => namespace(className.toUpperCase(), className, behind)),
@@ -162,6 +166,7 @@ export class Plain {
       `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
+    (name = "internet", network = (allow = ["local"])),
     (name = "objects", disk = (path = ${quoted(this.#options.objectsDir)}, writable = true)),
     ${services.join(",\n    ")},
   ],

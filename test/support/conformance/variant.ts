@@ -1,11 +1,11 @@
 // Another deployment of the same code: its own legate.config.ts, or another agents' Worker beside it. Built by wrangler as
 // a deploy would be, served over real HTTP; its state is in memory.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createTestHarness, type TestHarness, type TestHarnessOptions } from "wrangler";
 import type { LegateConfigInput } from "../../../core/config.ts";
-import { ROOT } from "../../../scripts/lib/paths.mjs";
+import { configModuleIn, writeConfigs } from "./other-config.ts";
 import { TEST_IDENTITY_KEY, TEST_SECRETS } from "../secrets.ts";
 
 export interface VariantOptions {
@@ -14,31 +14,6 @@ export interface VariantOptions {
   readonly agents?: string;
   /** More variables of the edge Worker, such as LEGATE_OIDC_KEYS. */
   readonly vars?: Readonly<Record<string, string>>;
-}
-
-const EDGE = "wrangler.jsonc";
-const AGENTS = "examples/agents/wrangler.jsonc";
-
-function replaced(text: string, from: string, to: string): string {
-  if (!text.includes(from)) throw new Error(`the configuration has no ${from} any more`);
-  return text.replace(from, () => to);
-}
-
-/** The edge's own wrangler.jsonc, but for where its legate.config.ts is. */
-function edgeConfig(configModule: string): string {
-  const alias = JSON.stringify({ "../legate.config.ts": configModule });
-  const main = JSON.stringify(join(ROOT, "worker/index.ts"));
-  const text = replaced(
-    readFileSync(join(ROOT, EDGE), "utf8"),
-    '"main": "worker/index.ts"',
-    `"main": ${main}, "alias": ${alias}`,
-  );
-  return replaced(text, '"drizzle/d1/migrations"', JSON.stringify(join(ROOT, "drizzle/d1/migrations")));
-}
-
-function agentsConfig(module: string): string {
-  const main = JSON.stringify(join(ROOT, module));
-  return replaced(readFileSync(join(ROOT, AGENTS), "utf8"), '"main": "index.ts"', `"main": ${main}`);
 }
 
 export class Variant {
@@ -69,7 +44,7 @@ export class Variant {
 
   /** The file that stands in the place of legate.config.ts. */
   get configModule(): string {
-    return join(this.#folder, "legate.config.ts");
+    return configModuleIn(this.#folder);
   }
 
   /** Brings D1 to its schema; until then it is a D1 that fails. */
@@ -95,23 +70,12 @@ export class Variant {
   }
 
   #build(input: LegateConfigInput): TestHarnessOptions {
-    const { configModule } = this;
-    writeFileSync(
-      configModule,
-      `import { checkConfig } from ${JSON.stringify(join(ROOT, "core/config.ts"))};
-const checked = checkConfig(${JSON.stringify(input)});
-if (!checked.ok) throw new Error(checked.denial.join("\\n"));
-export const config = checked.value;\n`,
-    );
-    const configPath = join(this.#folder, EDGE);
-    writeFileSync(configPath, edgeConfig(configModule));
+    const { edge: configPath, agents: agentsPath } = writeConfigs(this.#folder, input, this.#options.agents);
     const vars = {
       LEGATE_ISSUER: this.#url || "http://127.0.0.1:1",
       LEGATE_BOOTSTRAP: TEST_SECRETS.LEGATE_BOOTSTRAP,
       ...this.#options.vars,
     };
-    const agentsPath = join(this.#folder, "agents.jsonc");
-    writeFileSync(agentsPath, agentsConfig(this.#options.agents ?? "examples/agents/index.ts"));
     const agents = { configPath: agentsPath, secrets: { LEGATE_IDENTITY_KEY: TEST_IDENTITY_KEY } };
     return { workers: [{ configPath, vars, secrets: { ...TEST_SECRETS } }, agents] };
   }
