@@ -143,6 +143,26 @@ describe("the signing proxy", () => {
     expect(sent).not.toHaveProperty("cookie");
   });
 
+  test.each<[string, number, number, number]>([
+    ["GET", 1, 200, 2],
+    ["GET", 2, 503, 2],
+    ["POST", 1, 503, 1],
+  ])(
+    "a %s whose connection breaks %i times is %i, after %i tries: only what reads is asked again",
+    async (method, breaks, status, tries) => {
+      let seen = 0;
+      vi.restoreAllMocks();
+      sts = stsInPlace(() => {
+        seen++;
+        if (seen <= breaks) throw new TypeError("connection reset");
+        return new Response("{}");
+      });
+      const body = method === "POST" ? { body: "hello" } : {};
+      const answer = await send(PLACE, { method, ...body, headers: { authorization: await bearer() } });
+      expect([answer.status, seen]).toEqual([status, tries]);
+    },
+  );
+
   test.each([
     ["another host", "/federation/aws/proxied/proxy/169.254.169.254/latest", "invalid_target"],
     ["no host", "/federation/aws/proxied/proxy/", "invalid_target"],

@@ -50,9 +50,23 @@ export async function proxy(call: Call, { token }: SessionCaller): Promise<Answe
   if (secrets.provider !== "aws") return err({ reason: "internal" });
   const request = await signed(call.request, target.value, body.value, role, secrets);
   try {
-    return ok(cleaned(await fetch(request)));
+    return ok(cleaned(await reach(request)));
   } catch {
     return err({ reason: "exchange_failed", kind: "retry", code: "connection", retryAfterMs: 1_000 });
+  }
+}
+
+/**
+ * A connection that was kept open may be closed by the other side just as it is used again (seen with Ceph, 2026-11). What
+ * only reads is asked once more; anything else may have been done, and is the caller's to repeat.
+ */
+async function reach(request: Request): Promise<Response> {
+  if (request.method !== "GET" && request.method !== "HEAD") return fetch(request);
+  try {
+    return await fetch(request.clone());
+  } catch (failure) {
+    if (request.signal.aborted) throw failure;
+    return fetch(request);
   }
 }
 
