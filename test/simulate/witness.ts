@@ -329,7 +329,9 @@ export class Witness {
       failure = thrown;
     }
     if (looks.length > 0) this.#model.look(now); // else nothing of the alarm asked for sums
-    await this.#noticeEnds(now, failure === null);
+    // A task that failed does not fail the alarm: its row says that it is tried again.
+    const postponed = await this.#host.rows("select 1 from due where kind = 'holds' and tries > 0");
+    await this.#noticeEnds(now, failure === null && postponed.length === 0);
     if (failure !== null) throw failure as Error;
   }
 
