@@ -35,10 +35,10 @@ Object.assign(process.env, TEST_SECRETS);
 const PATIENCE_MS = 120_000;
 
 /**
- * In CI a test that failed runs again, twice at most: what waits for real sockets, timers and processes can be starved on a
+ * In CI a test that failed runs again, once: what waits for real sockets, timers and processes can be starved on a
  * machine that is busy with something else, and vitest says which test it was.
  */
-const AGAIN = process.env["CI"] === "true" ? 2 : 0;
+const AGAIN = process.env["CI"] === "true" ? 1 : 0;
 
 /** A layer of black-box tests in node: one server at a time on two cores, so one file at a time. */
 const node = (name: string, include: string[], testTimeout: number, retry = AGAIN) => ({
