@@ -7,6 +7,9 @@ import type { LegateConfigInput } from "../../../core/config.ts";
 import { startServer } from "../../../scripts/lib/serve.mjs";
 import { writeConfigs } from "./other-config.ts";
 
+/** A process that was killed keeps its port for a moment, and a client's connection may have borrowed the number. */
+const PORT_FREE_WITHIN_MS = 90_000;
+
 type Server = Awaited<ReturnType<typeof startServer>>;
 
 interface Options {
@@ -57,7 +60,17 @@ export class Deployment {
 
   /** Starts anew on the same state and the same port: the issuer's name has the port in it. */
   async restart(): Promise<void> {
-    this.#server = await startServer({ ...this.#start, port: Number(new URL(this.url).port) });
+    const start = { ...this.#start, port: Number(new URL(this.url).port) };
+    const until = Date.now() + PORT_FREE_WITHIN_MS;
+    for (;;) {
+      try {
+        this.#server = await startServer(start);
+        return;
+      } catch (failure) {
+        if (Date.now() > until || !String(failure).includes("is in use")) throw failure;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
   }
 
   /** Stops the server and keeps its state. */
