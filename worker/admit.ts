@@ -37,22 +37,19 @@ function mayLease({ level, kind }: Ask): boolean {
   return level === "counted" && kind === "http";
 }
 
-/** @returns the admission from the isolate's own slices, where it has one for that call */
-export function admitLeased({ request, edge, ctx }: Call, ask: Ask): Admitted | null {
+/** @returns at once where a slice of the isolate's own covers the call; else what comes of asking */
+export function admit(call: Call, ask: Ask): Result<Admitted, Denial> | Promise<Result<Admitted, Denial>> {
+  const { request, edge, ctx } = call;
   const { token, slug, instance, callId, cost, askedAt } = ask;
   reportOverdue(edge, ctx, askedAt);
   const taken = mayLease(ask) ? leases.take(token, slug, instance, callId, cost, askedAt) : null;
-  if (taken === null) return null;
+  if (taken === null) return admitByAsking(call, ask);
   if (taken.renew) ctx.waitUntil(renew(edge, ctx, { ...ask, origin: originOf(request) }));
-  return fromSlice(taken, cost);
+  return ok(fromSlice(taken, cost));
 }
 
-/**
- * For a call that no slice covers.
- *
- * @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself
- */
-export async function admit({ request, edge, ctx }: Call, ask: Ask): Promise<Result<Admitted, Denial>> {
+/** @returns the admission, or the refusal: of the object, of a leased refusal, or of the isolate by itself */
+async function admitByAsking({ request, edge, ctx }: Call, ask: Ask): Promise<Result<Admitted, Denial>> {
   const { token, slug, instance, callId, cost, askedAt } = ask;
   const isLeased = mayLease(ask);
   const refused = leases.refusal(token, slug, cost, askedAt);

@@ -18,7 +18,7 @@ import { PROOF_HEADERS, traceparentOf } from "../core/wire/http.ts";
 import { DELEGATION_HEADER, IDENTITY_HEADER, sealIdentity, type Identity } from "../core/wire/identity.ts";
 import type { AdmitQuestion } from "../core/wire/questions.ts";
 import type { Answer, Call } from "./call.ts";
-import { admit, admitLeased, type Ask } from "./admit.ts";
+import { admit, type Ask } from "./admit.ts";
 import { mintDelegation } from "./delegation.ts";
 import type { AgentStub } from "./env.ts";
 import { foreignOrigin, identify, identifyKnock, isFromOwnPage, isNotFromForeignPage } from "./inbound.ts";
@@ -53,8 +53,8 @@ export async function gate(call: Call, target: Target): Promise<Answer> {
   const agent = call.edge.agent(target.entry, objectName(target, token.value.subject));
   if (agent === null) return err({ reason: "agent_unavailable", slug: target.entry.slug, cause: "unbound" });
   const question = ask(passage, token.value, kind.value);
-  const leased = admitLeased(call, question);
-  const admitted = leased === null ? await admit(call, question) : ok(leased);
+  const admission = admit(call, question);
+  const admitted = admission instanceof Promise ? await admission : admission; // a leased call waits for nothing
   if (!admitted.ok) return turnAway(admitted.denial, passage);
   const { callId } = question;
   const { edge, ctx } = call;

@@ -24,7 +24,10 @@ export interface Admitted {
 export type Ask = Omit<AdmitQuestion, "lease" | "reports" | "origin">;
 
 interface AdmitModule {
-  admit(call: { request: Request; edge: unknown; ctx: unknown }, ask: Ask): Promise<Result<Admitted, Denial>>;
+  admit(
+    call: { request: Request; edge: unknown; ctx: unknown },
+    ask: Ask,
+  ): Result<Admitted, Denial> | Promise<Result<Admitted, Denial>>;
   reportOverdue(edge: unknown, ctx: unknown, now: EpochMs): void;
 }
 
@@ -97,7 +100,7 @@ export class Isolate {
     return (this.#timeline.now + this.skew) as EpochMs;
   }
 
-  admit(ask: Ask): Promise<Result<Admitted, Denial>> {
+  async admit(ask: Ask): Promise<Result<Admitted, Denial>> {
     return this.#admit.admit({ request: REQUEST, edge: this.#edge, ctx: this.#ctx }, ask);
   }
 
