@@ -8,6 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { driveOneUser, hammerRefusals } from "./admit/one-user.ts";
+import { once, summarise, type Summary } from "./lib/summary.ts";
 import { compareAnswers, compareMessages, countHops, countRows, spendAll } from "./admit/measure.ts";
 
 const { values: options } = parseArgs({
@@ -36,20 +37,6 @@ const GOALS: Readonly<Record<string, Goal>> = {
   one_user_miscounted: atMost(0),
   refusals_admitted: atMost(0),
 };
-
-interface Summary {
-  readonly median: number;
-  readonly p10: number;
-  readonly p90: number;
-}
-
-function summarise(samples: readonly number[]): Summary {
-  const sorted = samples.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.round(share * (sorted.length - 1)))] as number;
-  return { median: at(0.5), p10: at(0.1), p90: at(0.9) };
-}
-
-const once = (value: number): Summary => ({ median: value, p10: value, p90: value });
 
 const RATES = [1, 10, 100];
 // The first slices, which grow from one call, are in them.

@@ -18,6 +18,7 @@ import { main, say, Sentence } from "../scripts/lib/term.mjs";
 import { aptLine, TOOLS } from "../scripts/lib/tools.mjs";
 import { Ceph } from "../test/support/ceph.ts";
 import { Member } from "../test/support/conformance/people.ts";
+import { once, summarise, type Summary } from "./lib/summary.ts";
 
 // wrangler reads these when it loads: it neither asks, nor reports, nor writes outside the temporary folder.
 Object.assign(process.env, {
@@ -38,18 +39,6 @@ const GOALS: Readonly<Record<string, number>> = {
   exchanges_after_eviction: 0,
   warm_over_exchange: 0.05,
 };
-
-interface Summary {
-  readonly median: number;
-  readonly p10: number;
-  readonly p90: number;
-}
-
-function summarise(samples: readonly number[]): Summary {
-  const sorted = samples.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.round(share * (sorted.length - 1)))] as number;
-  return { median: at(0.5), p10: at(0.1), p90: at(0.9) };
-}
 
 /** Passes everything on to the STS, and counts the exchanges: what it saw, and nobody's word for it. */
 async function counting(sts: string): Promise<{ readonly url: string; count(): number; end(): void }> {
@@ -159,7 +148,6 @@ await main(async () => {
   const tool = TOOLS["ceph"];
   if (!tool?.find()) throw new Sentence(`This needs Ceph's gateway: ${aptLine(tool?.packages ?? [])}`);
   const { exchangeMs, warmMs, coldExchanges, afterEviction } = await measure(rounds);
-  const once = (value: number): Summary => ({ median: value, p10: value, p90: value });
   const figures: Record<string, Summary> = {
     exchanges_for_1000_cold: once(coldExchanges),
     exchanges_after_eviction: once(afterEviction),

@@ -9,6 +9,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { summarise, type Summary } from "./lib/summary.ts";
 
 // wrangler reads these when it loads: it neither asks, nor reports, nor writes outside the temporary folder.
 Object.assign(process.env, {
@@ -45,18 +46,6 @@ const LABELS: Record<string, string> = {
   jose_hs256: "jose HS256",
   jose_es256: "jose ES256",
 };
-
-interface Summary {
-  readonly median: number;
-  readonly p10: number;
-  readonly p90: number;
-}
-
-function summarise(samples: readonly number[]): Summary {
-  const sorted = samples.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.round(share * (sorted.length - 1)))] as number;
-  return { median: at(0.5), p10: at(0.1), p90: at(0.9) };
-}
 
 async function measure(): Promise<Record<string, number>[]> {
   const harness = createTestHarness({

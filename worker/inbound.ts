@@ -106,7 +106,10 @@ export async function verifyRemembered(
   now: EpochMs,
 ): Promise<Result<VerifiedToken, Denial>> {
   const known = remembered(text, key, now);
-  if (known !== null) return ok(known);
+  return known === null ? verifyAndRemember(text, key, now) : ok(known);
+}
+
+async function verifyAndRemember(text: string, key: TokenKey, now: EpochMs): Promise<Result<VerifiedToken, Denial>> {
   const verified = await verifyToken(text, key.verifier, toEpochSeconds(now));
   if (verified.ok) memoryOf(key).remember(text, verified.value);
   return verified;
@@ -123,7 +126,7 @@ export async function identify(
   const { via, text } = proof.value;
   const key = via === "bearer" ? edge.sessionKey : edge.cookieKey;
   const known = remembered(text, key, now);
-  return { via, token: known === null ? await verifyRemembered(text, key, now) : ok(known) };
+  return { via, token: known === null ? await verifyAndRemember(text, key, now) : ok(known) };
 }
 
 /**

@@ -6,6 +6,8 @@ import { eq, max, sql } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
 import type { DrizzleD1Database } from "drizzle-orm/d1";
 import type { AuditBody, AuditKind } from "../../core/audit/kinds.ts";
+import { dayOf } from "../../core/budget/ledger.ts";
+import type { EpochMs } from "../../core/ids.ts";
 import * as d1 from "./schema.ts";
 
 export type D1 = DrizzleD1Database;
@@ -84,8 +86,6 @@ function invocation(
   ];
 }
 
-const DAY_MS = 86_400_000;
-
 /** Adds to a role's day, across users. */
 function roleDay(
   db: D1,
@@ -97,7 +97,7 @@ function roleDay(
   return [
     db
       .insert(table)
-      .values({ role, day: Math.floor(at / DAY_MS), exchanges, failures, answers })
+      .values({ role, day: dayOf(at as EpochMs), exchanges, failures, answers })
       .onConflictDoUpdate({
         target: [table.role, table.day],
         set: {

@@ -36,12 +36,13 @@ export interface LiveLine {
   readonly caps: ReadonlyMap<string, Micros | null>;
 }
 
-/** SQL for "this path, or anything under it"; `/` is the character after `.`, so the index serves. */
-export function atOrBelow(column: Column, path: NodePath): SQL {
+/** SQL for "this path, or another column's, or anything under it"; `/` is the character after `.`, so the index serves. */
+export function atOrBelow(column: Column, path: NodePath | Column): SQL {
   return or(eq(column, path), below(column, path)) as SQL;
 }
-function below(column: Column, path: NodePath): SQL {
-  return and(gt(column, `${path}.`), lt(column, `${path}/`)) as SQL;
+function below(column: Column, path: NodePath | Column): SQL {
+  const [from, to] = typeof path === "string" ? [`${path}.`, `${path}/`] : [sql`${path} || '.'`, sql`${path} || '/'`];
+  return and(gt(column, from), lt(column, to)) as SQL;
 }
 
 function invalid(fault: TokenFault): Result<never, Denial> {

@@ -3,22 +3,7 @@
  * of ours is pending: calls that still run are the agents', and what was handed out lives until its own end. Whatever
  * else a session may leave behind adds a plane: what it has is dropped with the mark, and has a line here.
  */
-import {
-  and,
-  count,
-  eq,
-  gt,
-  inArray,
-  isNotNull,
-  isNull,
-  lt,
-  max,
-  or,
-  sql,
-  sum,
-  type Column,
-  type SQL,
-} from "drizzle-orm";
+import { and, count, eq, gt, inArray, isNotNull, isNull, max, sql, sum, type SQL } from "drizzle-orm";
 import { lineOf, sessionOf, type AgentId, type EpochMs, type Micros, type NodePath } from "../../core/ids.ts";
 import type { StopPlane, StopReport } from "../../core/wire/answers.ts";
 import * as t from "../../drizzle/authority/schema.ts";
@@ -77,14 +62,14 @@ export class StopReports {
     const { db } = this.#context;
     const own = agent === null ? undefined : eq(t.grants.clientId, agent);
     const fences = db.select({ path: t.stops.path }).from(t.stops);
-    const covered = isWithin(t.grants.path, t.stops.path);
+    const covered = atOrBelow(t.grants.path, t.stops.path);
     const open = (own === undefined ? fences : fences.innerJoin(t.grants, covered))
       .where(and(own, gt(t.stops.fenceAt, this.#context.now())))
       .limit(1)
       .get();
     if (open !== undefined) return true;
     const marked = db.select({ id: t.connections.id }).from(t.connections);
-    const held = isWithin(t.connections.path, t.grants.path);
+    const held = atOrBelow(t.connections.path, t.grants.path);
     const unclosed = (own === undefined ? marked : marked.innerJoin(t.grants, held))
       .where(and(own, isNotNull(t.connections.closing)))
       .limit(1)
@@ -140,11 +125,6 @@ export class StopReports {
       return { slug, instance, kind, closed: Math.max(0, open - left), pending: left };
     });
   }
-}
-
-/** One column's path at or below another's. */
-function isWithin(path: Column, above: Column): SQL {
-  return or(eq(path, above), and(gt(path, sql`${above} || '.'`), lt(path, sql`${above} || '/'`))) as SQL;
 }
 
 function sumOf(objects: StopReport["objects"], kind: "socket" | "stream"): { closed: number; pending: number } {

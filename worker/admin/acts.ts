@@ -6,6 +6,7 @@
 import * as z from "zod/mini";
 import { TIERS, type Tier } from "../../core/config.ts";
 import type { Denial } from "../../core/denial.ts";
+import { dayOf } from "../../core/budget/ledger.ts";
 import {
   parseNodePath,
   parseOwnedId,
@@ -97,7 +98,6 @@ export interface RoleUse extends RoleUseRow {
   readonly hitRate: number | null;
 }
 
-const DAY_MS = 86_400_000;
 const NOT_FOUND: Result<never, Denial> = err({ reason: "not_found" });
 
 export class OperatorActs {
@@ -158,7 +158,7 @@ export class OperatorActs {
     const query = check(rolesQuery, input);
     if (!query.ok) return query;
     const { days = ROLE_DAYS_DEFAULT } = query.value;
-    const found = await sumRoleDays(this.#edge.db, Math.floor(this.#edge.now() / DAY_MS) - days + 1);
+    const found = await sumRoleDays(this.#edge.db, dayOf(this.#edge.now()) - days + 1);
     if (!found.ok) return found;
     const rows = new Map(found.value.map((row) => [row.role, row]));
     const names = new Set([...this.#edge.config.roles.keys(), ...rows.keys()]);
