@@ -1,6 +1,6 @@
 // Cloud credentials in the object: one exchange for all, failures shared, kept or not as the role says, gone with a stop.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi, onTestFinished } from "vitest";
 import type { Scope } from "../../core/config.ts";
 import type { EpochSeconds } from "../../core/ids.ts";
 import { config } from "../../legate.config.ts";
@@ -92,7 +92,7 @@ describe("who may not ask makes no exchange", () => {
   });
 
   test("a scope above the tier that the person has now, though the token has it", async () => {
-    addRoles(awsRole("fallen"));
+    onTestFinished(addRoles(awsRole("fallen")));
     const person = await newPerson("pro");
     const token = await tokenOf(await openFor(person, await newAgent(person, { scope: ["aws:fallen"] })));
     const scopes = config.scopes as Map<string, Scope>;

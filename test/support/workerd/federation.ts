@@ -18,8 +18,12 @@ export const JWKS = {
   keys: [publicOf(fixedOidcKey("oidc-1")), publicOf(fixedOidcKey("oidc-2"))],
 } as unknown as JSONWebKeySet;
 
-/** Adds roles to the deployment that runs. */
-export function addRoles(...roles: NonNullable<LegateConfigInput["roles"]>): void {
+/**
+ * Adds roles to the deployment that runs, and to the files after this one unless they are taken back.
+ *
+ * @returns takes them back: what `beforeAll` returns runs at the file's end
+ */
+export function addRoles(...roles: NonNullable<LegateConfigInput["roles"]>): () => void {
   const scopes = roles.map((role) => ({
     name: `${role.provider}:${role.alias}`,
     leastTier: "free" as const,
@@ -29,6 +33,10 @@ export function addRoles(...roles: NonNullable<LegateConfigInput["roles"]>): voi
   if (!checked.ok) throw new Error(checked.denial.join("\n"));
   for (const [name, scope] of checked.value.scopes) (config.scopes as Map<string, unknown>).set(name, scope);
   for (const [name, role] of checked.value.roles) (config.roles as Map<string, Role>).set(name, role);
+  return () => {
+    for (const name of checked.value.scopes.keys()) (config.scopes as Map<string, unknown>).delete(name);
+    for (const name of checked.value.roles.keys()) (config.roles as Map<string, Role>).delete(name);
+  };
 }
 
 export function awsRole(alias: string, over: object = {}) {
@@ -62,9 +70,9 @@ export function stsInPlace(elsewhere?: (request: Request) => Response): StsDoubl
 
 export const TEST_SCOPE = ["aws:kept", "aws:loose", "aws:short", "aws:narrow", "aws:pro", "aws:shared"];
 
-/** Roles of every kind, at the double. */
-export function addTestRoles(): void {
-  addRoles(
+/** Roles of every kind, at the double. @returns takes them back, as `addRoles` does */
+export function addTestRoles(): () => void {
+  return addRoles(
     awsRole("kept"),
     awsRole("loose", { atRest: "none" }),
     awsRole("short", { policy: { Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "x".repeat(1_950) }] } }),
