@@ -1,28 +1,19 @@
 // Others' software judges the exchange: Amazon's STS client reads the double that our tests rest on as it would AWS, and a
 // real OAuth server (oidc-provider) takes our client assertion as Azure does.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AssumeRoleWithWebIdentityCommand, STSClient, type STSServiceException } from "@aws-sdk/client-sts";
 import { exportJWK, generateKeyPair, SignJWT, type JWK } from "jose";
 import { Provider } from "oidc-provider";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { AzureRole } from "../../core/credential/roles.ts";
 import { encodeObject } from "../../core/token/format.ts";
 import { exchange } from "../../durable-objects/authority/credentials/exchange.ts";
 import { AgentSession } from "../../sdk/client.ts";
 import { StsDouble } from "../support/sts-double.ts";
-
-const servers: Server[] = [];
-afterAll(() => Promise.all(servers.map((server) => new Promise((closed) => server.close(closed)))));
-
-async function listening(server: Server): Promise<string> {
-  servers.push(server);
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
+import { listening } from "../support/listening.ts";
 
 describe("the STS double is understood by Amazon's client", () => {
   const key: { jwk: JWK; sign(): Promise<string> } = { jwk: {}, sign: async () => "" };

@@ -1,17 +1,17 @@
 // GCP's shape, at a real OAuth server: oidc-provider with RFC 8693 as a grant, which fetches the issuer's keys and checks our
 // own web-identity token with them. GCP names no client, so one is named on the way in. A service account's token is given
 // for what that server has issued, and for nothing else.
-import { createServer, request as forward, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, request as forward, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 import { errors, Provider, type GrantContext } from "oidc-provider";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { subjectOf, webIdentityClaims } from "../../core/credential/identity.ts";
 import type { GcpRole } from "../../core/credential/roles.ts";
 import type { EpochSeconds, UserId } from "../../core/ids.ts";
 import { exchange } from "../../durable-objects/authority/credentials/exchange.ts";
 import { signerOf } from "../../durable-objects/authority/credentials/signer.ts";
 import { newOidcKey } from "../../scripts/lib/oidc-key.mjs";
+import { listening } from "../support/listening.ts";
 
 const TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt";
@@ -20,15 +20,6 @@ const AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdent
 const EMAIL = "reports@acme.iam.gserviceaccount.com";
 const USER = "usr_aaaaaaaaaaaaaaaaaaaa" as UserId;
 const key = newOidcKey() as Record<string, string>;
-
-const servers: Server[] = [];
-afterAll(() => Promise.all(servers.map((server) => new Promise((closed) => server.close(closed)))));
-
-async function listening(server: Server): Promise<string> {
-  servers.push(server);
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];

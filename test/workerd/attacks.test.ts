@@ -22,6 +22,7 @@ import {
   socketIdentity,
   tokenOf,
   type Person,
+  redeem,
 } from "../support/workerd/authority.ts";
 
 const sql = <T extends Record<string, SqlStorageValue>>(person: Person, text: string, ...bind: unknown[]) =>
@@ -241,18 +242,7 @@ test("a push that is told again ends nothing that was started since", async () =
   expectOk(await other.authority.agentStopped(told));
   const { stopCount } = expectOk(await authenticate(owner, agent, await agent.assertion(), other.id));
   const grant = expectOk(
-    await other.authority.delegate({
-      token: await tokenOf(delegating, { for: agent.id }),
-      client: { id: agent.id, stopCount },
-      how: "redeem",
-      scope: null,
-      agents: null,
-      audience: null,
-      budget: null,
-      reserve: null,
-      ttlSeconds: null,
-      by,
-    }),
+    await redeem(other, { id: agent.id, stopCount }, await tokenOf(delegating, { for: agent.id })),
   );
   expectOk(await other.authority.agentStopped(told)); // the answer to the first was lost
   expect(reasonOf(await other.authority.admit(question(await tokenOf(grant), { slug: "planner" as Slug })))).toBe("ok");

@@ -17,10 +17,9 @@ import {
   tokenOf,
   type Person,
   type TestAgent,
+  redeem,
 } from "../support/workerd/authority.ts";
 import type { GrantView } from "../../core/wire/answers.ts";
-import type { Delegate } from "../../core/wire/questions.ts";
-import type { VerifiedToken } from "../../core/token/verify.ts";
 
 const seconds = (): number => Math.floor(now() / 1000);
 
@@ -93,21 +92,6 @@ test("a session's cap is the least of what is asked, the agent's and the user's"
 });
 
 describe("delegation", () => {
-  const redeem = (user: Person, client: TestAgent, token: VerifiedToken, over: Partial<Delegate> = {}) =>
-    user.authority.delegate({
-      token,
-      client: { id: client.id, stopCount: 0 },
-      how: "redeem",
-      scope: null,
-      agents: null,
-      budget: null,
-      reserve: null,
-      ttlSeconds: null,
-      audience: null,
-      by,
-      ...over,
-    });
-
   async function scene(): Promise<{
     alice: Person;
     bob: Person;

@@ -29,6 +29,7 @@ import {
   reasonOf,
   tokenOf,
   type Person,
+  redeem,
 } from "../support/workerd/authority.ts";
 
 const micros = (value: number): Micros => value as Micros;
@@ -361,18 +362,7 @@ describe.each([{ evicted: false }, { evicted: true }])(
         if (evicted) await evictDurableObject(person.stub);
       };
       const delegate = async (reserve: number) =>
-        person.authority.delegate({
-          token: await tokenOf(grant, { for: searcher.id }),
-          client: { id: searcher.id, stopCount: 0 },
-          how: "redeem",
-          scope: null,
-          agents: null,
-          budget: null,
-          reserve: micros(reserve),
-          ttlSeconds: null,
-          audience: null,
-          by,
-        });
+        redeem(person, searcher, await tokenOf(grant, { for: searcher.id }), { reserve: micros(reserve) });
       const spend = async (from: VerifiedToken, cost: number): Promise<string> => {
         const asked = question(from, { level: "strict", cost: micros(cost) });
         const admitted = await person.authority.admit(asked);

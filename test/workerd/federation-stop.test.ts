@@ -17,6 +17,7 @@ import {
   tokenOf,
   type Person,
   type TestAgent,
+  redeem,
 } from "../support/workerd/authority.ts";
 import {
   addTestRoles,
@@ -143,20 +144,7 @@ describe("a stop", () => {
     const own = await tokenOf(await openFor(owner, agent));
     const { person, grant, token } = await scene();
     expectOk(await authenticate(owner, agent, await agent.assertion(), person.id));
-    const redeemed = expectOk(
-      await person.authority.delegate({
-        token: await tokenOf(grant, { for: agent.id }),
-        client: { id: agent.id, stopCount: 0 },
-        how: "redeem",
-        scope: null,
-        agents: null,
-        budget: null,
-        reserve: null,
-        ttlSeconds: null,
-        audience: null,
-        by,
-      }),
-    );
+    const redeemed = expectOk(await redeem(person, agent, await tokenOf(grant, { for: agent.id })));
     const lent = await tokenOf(redeemed);
     const above = keyOf(await ask(person, token));
     const others = [keyOf(await ask(owner, own, "shared")), keyOf(await ask(person, lent, "shared"))];

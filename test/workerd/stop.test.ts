@@ -15,6 +15,7 @@ import {
   open as openGrant,
   question,
   tokenOf,
+  redeem,
 } from "../support/workerd/authority.ts";
 import { bearer, edge, HOST, open, send, type Opened } from "../support/workerd/gate.ts";
 import { connect, knock, query, RESEARCHER, runDue, until, type Client } from "../support/workerd/sockets.ts";
@@ -274,18 +275,7 @@ describe("a lock", () => {
           if (!told.ok) throw new Error(told.denial.reason);
           const { stopCount } = told.value;
           const token = await tokenOf(root, { for: agent.id });
-          const grant = await user.authority.delegate({
-            token,
-            client: { id: agent.id, stopCount },
-            how: "redeem",
-            scope: null,
-            agents: null,
-            budget: null,
-            reserve: null,
-            ttlSeconds: null,
-            audience: null,
-            by: operator,
-          });
+          const grant = await redeem(user, { id: agent.id, stopCount }, token, { by: operator });
           if (!grant.ok) throw new Error(grant.denial.reason);
           return { user, root, grant: grant.value };
         }),

@@ -27,7 +27,7 @@ import { formatScope } from "../../../core/token/scope.ts";
 import { verifyToken, type VerifiedToken } from "../../../core/token/verify.ts";
 import type { Identity } from "../../../core/wire/identity.ts";
 import type { AgentView, GrantView } from "../../../core/wire/answers.ts";
-import type { AdmitQuestion, By, OpenSession } from "../../../core/wire/questions.ts";
+import type { AdmitQuestion, By, Delegate, OpenSession } from "../../../core/wire/questions.ts";
 import type { AuthorityRpc } from "../../../core/wire/rpc.ts";
 
 export const random = (length: number): Uint8Array => randomBytes(length);
@@ -140,6 +140,28 @@ export async function open(person: Person, over: Partial<OpenSession> = {}): Pro
 /** A session of an agent, as its own key opens it. */
 export function openFor(person: Person, agent: TestAgent, over: Partial<OpenSession> = {}): Promise<GrantView> {
   return open(person, { kind: "agent", client: { id: agent.id, stopCount: 0 }, ...over });
+}
+
+/** Redeems a token that was narrowed for that client: all of it, unless `over` says less. */
+export function redeem(
+  user: Person,
+  client: { readonly id: AgentId; readonly stopCount?: number },
+  token: VerifiedToken,
+  over: Partial<Delegate> = {},
+) {
+  return user.authority.delegate({
+    token,
+    client: { id: client.id, stopCount: client.stopCount ?? 0 },
+    how: "redeem",
+    scope: null,
+    agents: null,
+    budget: null,
+    reserve: null,
+    ttlSeconds: null,
+    audience: null,
+    by,
+    ...over,
+  });
 }
 
 /** The text of a token of that grant. */
